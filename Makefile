@@ -1,0 +1,37 @@
+# Every job of the project; each does the set-up it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install check format test test-full clean
+
+help: ## list the jobs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# The stamp stands for "installed under these pins"; changing either file installs anew.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(VENV)/.installed ## make .venv and install the project with its tools
+
+check: $(VENV)/.installed ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(VENV)/.installed ## the fast tests
+	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.installed ## every test, the slow ones and the measurements too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+clean: ## remove what was built (.venv and results stay)
+	rm -rf build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Figures and tables from asv result files; imports neither torch nor the packages measured."""

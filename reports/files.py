@@ -1,0 +1,208 @@
+"""Finding and reading asv's JSON files; every file that cannot be read is named with its reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+API_VERSION = 2
+SIDE_FILES = {"machine.json", "benchmarks.json", "environment.json"}
+_NEEDED = ("commit_hash", "params", "result_columns", "results")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be read, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Unreadable(Exception):
+    """Raised with the reason why one file cannot be used."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One asv result file (one machine, commit and environment) and what stands beside it.
+
+    `environment` is the optional environment.json of the machine's folder, empty when it is
+    missing or speaks of another commit; `declared` is benchmarks.json.
+    """
+
+    path: Path
+    data: dict[str, Any]
+    machine_info: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def machine(self) -> str:
+        name = self.data["params"].get("machine") or self.machine_info.get("machine")
+        return str(name or self.path.parent.name)
+
+    @property
+    def commit(self) -> str:
+        return str(self.data["commit_hash"])
+
+    @property
+    def env_name(self) -> str:
+        return str(self.data.get("env_name") or "")
+
+    @property
+    def date(self) -> datetime | None:
+        """The commit's date."""
+        return _time(self.data.get("date"))
+
+    @property
+    def measured_at(self) -> datetime | None:
+        """When the last benchmark of the file was started."""
+        columns = self.data["result_columns"]
+        if "started_at" not in columns:
+            return None
+        place = columns.index("started_at")
+        times = [_time(row[place]) for row in self.data["results"].values() if len(row) > place]
+        return max((time for time in times if time), default=None)
+
+
+def _time(milliseconds: object) -> datetime | None:
+    """asv writes JavaScript timestamps."""
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, or `Unreadable` with the reason."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Unreadable(f"cannot be opened ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise Unreadable("not a text file in UTF-8") from error
+    if not text.strip():
+        raise Unreadable("the file is empty")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Unreadable(
+            f"not valid JSON, truncated or damaged (line {error.lineno}, column {error.colno}: "
+            f"{error.msg})"
+        ) from error
+    except RecursionError as error:
+        raise Unreadable("not valid JSON: nested too deeply") from error
+    if not isinstance(data, dict):
+        raise Unreadable(f"valid JSON, but a {type(data).__name__} and not an object")
+    return data
+
+
+def _load_result(path: Path) -> dict[str, Any]:
+    data = load_json(path)
+    missing = [key for key in _NEEDED if key not in data]
+    if missing:
+        version = data.get("version")
+        if version == 1 and "results" in data:
+            raise Unreadable("asv result of api_version 1, expected 2; `asv update` converts it")
+        raise Unreadable(f"valid JSON, but not an asv result: no {', '.join(missing)}")
+    if data.get("version") != API_VERSION:
+        raise Unreadable(
+            f"asv result of api_version {data.get('version')!r}, expected {API_VERSION}; "
+            "`asv update` converts older ones"
+        )
+    columns, results = data["result_columns"], data["results"]
+    if not isinstance(columns, list) or not {"result", "params"} <= set(map(str, columns)):
+        raise Unreadable("not an asv result: result_columns has no 'result' and 'params'")
+    if not isinstance(results, dict) or not all(isinstance(row, list) for row in results.values()):
+        raise Unreadable("not an asv result: results is not an object of rows")
+    if not isinstance(data["params"], dict) or not isinstance(data["commit_hash"], str):
+        raise Unreadable("not an asv result: params or commit_hash has the wrong type")
+    return data
+
+
+def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
+    """Every asv result file under `source`, an asv results directory or one result file.
+
+    Looks where asv writes: `source/<machine>/*.json`, and `source/*.json` for one machine's folder.
+    """
+    if source.is_file():
+        paths = [source]
+    elif source.is_dir():
+        paths = sorted({*source.glob("*.json"), *source.glob("*/*.json")})
+        paths = [path for path in paths if path.name not in SIDE_FILES and path.is_file()]
+    else:
+        return [], [Problem(str(source), "no such file or directory")]
+    runs: list[Run] = []
+    problems: list[Problem] = []
+    side_files = _SideFiles(problems)
+    for path in paths:
+        try:
+            data = _load_result(path)
+        except Unreadable as error:
+            problems.append(Problem(str(path), str(error)))
+        else:
+            runs.append(side_files.complete(path, data))
+    return runs, problems
+
+
+class _SideFiles:
+    """Reads machine.json, environment.json and benchmarks.json once each, noting problems."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self._problems = problems
+        self._seen: dict[Path, dict[str, Any]] = {}
+
+    def _optional(self, path: Path) -> dict[str, Any]:
+        if path not in self._seen:
+            self._seen[path] = {}
+            if path.exists():
+                try:
+                    self._seen[path] = load_json(path)
+                except Unreadable as error:
+                    self._problems.append(Problem(str(path), str(error)))
+        return self._seen[path]
+
+    def complete(self, path: Path, data: dict[str, Any]) -> Run:
+        """The run of result file `path` with what its neighbours say."""
+        folder = path.resolve().parent
+        environment = self._optional(folder / "environment.json")
+        said = str(environment.get("commit") or data["commit_hash"])
+        # An environment.json of another commit must not lend this run its versions.
+        if not (data["commit_hash"].startswith(said) or said.startswith(data["commit_hash"])):
+            environment = {}
+        declared = self._optional(folder.parent / "benchmarks.json") or self._optional(
+            folder / "benchmarks.json"
+        )
+        return Run(path, data, self._optional(folder / "machine.json"), environment, declared)
+
+
+class NoSuchRun(Exception):
+    """Raised when no result file is what was asked for; the message lists those there are."""
+
+
+def choose(runs: list[Run], machine: str = "", commit: str = "", env: str = "") -> Run:
+    """The latest run (by commit date, then by when it was measured) of what was asked for.
+
+    `commit` is a prefix of the hash, `env` any part of the environment's name; "" stands for any.
+    """
+    fitting = [
+        run
+        for run in runs
+        if machine in ("", run.machine) and run.commit.startswith(commit) and env in run.env_name
+    ]
+    if not fitting:
+        known = "; ".join(f"{run.machine} {run.commit[:8]} {run.env_name}" for run in runs)
+        raise NoSuchRun(
+            f"no result for machine {machine or '(any)'}, commit {commit or '(any)'}, "
+            f"environment {env or '(any)'}; there are: {known}"
+        )
+    start = datetime.fromtimestamp(0, tz=UTC)
+    return max(fitting, key=lambda run: (run.date or start, run.measured_at or start))

@@ -1,0 +1,83 @@
+"""What each benchmark measures: one table of quantity, label, unit and direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the numbers of one asv benchmark are read.
+
+    `parameters` names the benchmark's parameters in order; `benchmarks.json` overrides it.
+    `per_step` divides the measured pass by its sequence length. `sequence_length` is the length
+    of the pass where the benchmark fixes it instead of taking it as a parameter.
+    """
+
+    quantity: str
+    benchmark: str
+    label: str
+    unit: str
+    direction: str
+    parameters: tuple[str, ...]
+    per_step: bool = False
+    sequence_length: int | None = None
+
+
+_SIZES = ("model", "memory_size")
+_SIZES_AND_LENGTH = (*_SIZES, "sequence_length")
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        quantity="step_time",
+        benchmark="step_time.StepTime.time_forward_backward",
+        label="Time of one step, forward and backward (batch 8)",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_SIZES_AND_LENGTH,
+        per_step=True,
+    ),
+    Metric(
+        quantity="sequence_time",
+        benchmark="sequence_time.SequenceTime.time_forward_backward",
+        label="Time of one forward and backward pass over the sequence",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_SIZES_AND_LENGTH,
+    ),
+    Metric(
+        quantity="training_peak",
+        benchmark="training_memory.TrainingMemory.track_peak_bytes",
+        label="Physical peak memory of training over 100 steps, less initialisation (batch 1)",
+        unit="bytes",
+        direction="lower is better",
+        parameters=_SIZES,
+        sequence_length=100,
+    ),
+    Metric(
+        quantity="training_tensors",
+        benchmark="training_memory.TrainingMemory.track_tensor_bytes",
+        label="Live tensors at the peak of training over 100 steps (batch 1)",
+        unit="bytes",
+        direction="lower is better",
+        parameters=_SIZES,
+        sequence_length=100,
+    ),
+    Metric(
+        quantity="initial_memory",
+        benchmark="initial_memory.InitialMemory.track_resident_bytes",
+        label="Resident memory after initialisation",
+        unit="bytes",
+        direction="lower is better",
+        parameters=_SIZES,
+    ),
+)
+
+BY_BENCHMARK: dict[str, Metric] = {metric.benchmark: metric for metric in METRICS}
+BY_QUANTITY: dict[str, Metric] = {metric.quantity: metric for metric in METRICS}
+
+
+def label_of(quantity: str) -> str:
+    """The label of a quantity; a quantity of an unknown benchmark is its own label."""
+    metric = BY_QUANTITY.get(quantity)
+    return metric.label if metric else quantity

@@ -1,0 +1,95 @@
+"""The numbers of the paper (Rae et al. 2016, "Scaling memory-augmented neural networks with
+sparse reads and writes", arXiv:1610.09027), each with where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MILLION = 2**20
+K64 = 2**16
+MIB = 2**20
+GIB = 2**30
+FIGURE_1 = "Figure 1 and its caption"
+SECTION_41 = "section 4.1"
+
+NTM_NOTE = (
+    "The paper's NTM kept about 38 copies of the memory per step: 29 GiB / (100 steps × 7.8 MiB). "
+    "A lean NTM keeps far fewer, so its ratios to SAM are smaller for a good reason. The paper "
+    "ran Torch 7 and Eigen on a Xeon E5-1650, so absolute times are not comparable either."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ratio of two models (`denominator` given) or a value of one, at one memory size.
+
+    `paper` is what the paper says, None where it says nothing; `text` is that as it says it.
+    `headline` puts the claim at the top of the page.
+    """
+
+    key: str
+    label: str
+    quantity: str
+    numerator: str
+    denominator: str | None
+    memory_size: int
+    sequence_length: int | None
+    paper: float | None = None
+    text: str = "–"
+    source: str = ""
+    headline: bool = False
+
+
+RATIOS: tuple[Claim, ...] = (
+    Claim(
+        "step_ntm_sam_linear", "Step time, NTM / SAM linear", "step_time", "ntm", "sam-exact",
+        MILLION, 1, 100.0, ">100×", SECTION_41, headline=True,
+    ),
+    Claim(
+        "step_ntm_sam_kd", "Step time, NTM / SAM k-d", "step_time", "ntm", "sam-kd_forest",
+        MILLION, 1, 1600.0, "1,600×", FIGURE_1, headline=True,
+    ),
+    Claim(
+        "step_dam_sam_linear", "Step time, DAM / SAM linear", "step_time", "dam", "sam-exact",
+        MILLION, 1,
+    ),
+    Claim(
+        "memory_ntm_sam", "Training memory, NTM / SAM linear", "training_peak", "ntm", "sam-exact",
+        K64, 100, 3700.0, "3,700×", FIGURE_1, headline=True,
+    ),
+    Claim(
+        "memory_dam_sam", "Training memory, DAM / SAM linear", "training_peak", "dam", "sam-exact",
+        K64, 100,
+    ),
+)  # fmt: skip
+
+VALUES: tuple[Claim, ...] = (
+    Claim(
+        "step_ntm", "Step time, NTM", "step_time", "ntm", None, MILLION, 1,
+        12.0, "12 s", FIGURE_1,
+    ),
+    Claim(
+        "step_sam_kd", "Step time, SAM k-d", "step_time", "sam-kd_forest", None, MILLION, 1,
+        0.007, "7 ms", FIGURE_1,
+    ),
+    Claim(
+        "memory_ntm_64", "Training memory, NTM", "training_peak", "ntm", None, 64, 100,
+        30.0 * MIB, "≈ 30 MiB", "section 2.3",
+    ),
+    Claim(
+        "memory_ntm", "Training memory, NTM", "training_peak", "ntm", None, K64, 100,
+        29.0 * GIB, "29 GiB", FIGURE_1,
+    ),
+    Claim(
+        "memory_sam", "Training memory, SAM linear", "training_peak", "sam-exact", None, K64, 100,
+        7.8 * MIB, "7.8 MiB", FIGURE_1,
+    ),
+    Claim(
+        "initial_sam_64k", "Initialisation, SAM linear", "initial_memory", "sam-exact", None, K64,
+        None, 53.0 * MIB, "53 MiB", SECTION_41,
+    ),
+    Claim(
+        "initial_sam_1m", "Initialisation, SAM linear", "initial_memory", "sam-exact", None,
+        MILLION, None,
+    ),
+)  # fmt: skip

@@ -1,0 +1,32 @@
+"""Checks of what a caller hands in; every message names the argument, what came, what was expected."""
+
+from __future__ import annotations
+
+import torch
+
+
+def positive_sizes(**sizes: int) -> None:
+    """Each keyword is a size: an integer of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"{name}: got {size!r}, expected an integer of at least 1")
+        if size < 1:
+            raise ValueError(f"{name}: got {size}, expected an integer of at least 1")
+
+
+def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.Tensor) -> None:
+    """`value` is a finite tensor of `shape` (a string stands for any length >= 1), typed as `like`."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
+    expected = "[" + ", ".join(map(str, shape)) + "]"
+    if value.dim() != len(shape) or any(
+        (have < 1) if isinstance(want, str) else (have != want)
+        for have, want in zip(value.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name}: got shape {list(value.shape)}, expected {expected}")
+    if value.dtype != like.dtype:
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected {like.dtype} as the model's")
+    if value.device != like.device:
+        raise ValueError(f"{name}: got device {value.device}, expected {like.device} as the model's")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")

@@ -1,0 +1,165 @@
+"""What all models share: the call, the state, the LSTM controller and its two projections."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from sam import checks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """The recurrent state of one model, a value: a call takes one and returns the next.
+
+    `signature` says which sizes it was made for, so that a model refuses another model's state.
+    """
+
+    signature: tuple[tuple[str, Any], ...] = dataclasses.field(repr=False)
+    hidden: Tensor  # [B, C], the controller's h_t
+    cell: Tensor  # [B, C], the controller's c_t
+
+    @property
+    def batch_size(self) -> int:
+        return self.hidden.shape[0]
+
+    def detach(self) -> Self:
+        """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dataclasses.replace(
+            self, **{name: part.detach() for name, part in parts.items() if torch.is_tensor(part)}
+        )
+
+
+class RecurrentModel(nn.Module):
+    """`(outputs, state) = model(inputs, state=None)`; subclasses say how a state starts and unrolls.
+
+    inputs: [T, B, input_size] (with `batch_first`: [B, T, input_size]), T >= 1, finite.
+    outputs: [T, B, output_size] (or [B, T, output_size]): logits, no final nonlinearity.
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, *, hidden_size: int = 100, batch_first: bool = False
+    ) -> None:
+        super().__init__()
+        checks.positive_sizes(
+            input_size=input_size, output_size=output_size, hidden_size=hidden_size
+        )
+        self.input_size = input_size
+        self.output_size = output_size
+        self.hidden_size = hidden_size
+        self.batch_first = batch_first
+
+    def initial_state(self, batch_size: int, memory: Tensor | None = None) -> Any:
+        """The state before the first step, optionally with a memory [N, W] or [B, N, W]."""
+        raise NotImplementedError
+
+    def unroll(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Outputs [T, B, output_size] of checked inputs [T, B, input_size], and the state at T."""
+        raise NotImplementedError
+
+    @property
+    def signature(self) -> tuple[tuple[str, Any], ...]:
+        """Name, sizes and dtype: what a state must have been made for."""
+        return (("model", type(self).__name__), ("hidden_size", self.hidden_size), ("dtype", self._like.dtype))
+
+    @property
+    def _like(self) -> Tensor:
+        """A parameter, for its dtype and device."""
+        return next(self.parameters())
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._like.dtype, device=self._like.device)
+
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        layout = ("B", "T") if self.batch_first else ("T", "B")
+        checks.tensor("inputs", inputs, (*layout, self.input_size), self._like)
+        if self.batch_first:
+            inputs = inputs.transpose(0, 1)
+        batch_size = inputs.shape[1]
+        if state is None:
+            state = self.initial_state(batch_size)
+        else:
+            self._check_state(state, batch_size)
+        outputs, state = self.unroll(inputs, state)
+        return (outputs.transpose(0, 1) if self.batch_first else outputs), state
+
+    def _check_state(self, state: Any, batch_size: int) -> None:
+        if not isinstance(state, State):
+            raise TypeError(f"state: got {type(state).__name__}, expected a state of this model or None")
+        if state.signature != self.signature:
+            came, expected = (
+                ", ".join(f"{name}={value}" for name, value in signature)
+                for signature in (state.signature, self.signature)
+            )
+            raise ValueError(f"state: got one made for ({came}), expected one for ({expected})")
+        if state.batch_size != batch_size:
+            raise ValueError(
+                f"state: got batch size {state.batch_size}, expected {batch_size} as in inputs"
+            )
+        if state.hidden.device != self._like.device:
+            raise ValueError(f"state: got device {state.hidden.device}, expected {self._like.device}")
+
+
+class MemoryModel(RecurrentModel):
+    """An LSTM controller with an external memory of N words of W numbers and H access heads.
+
+    The controller's input is [x(t), r(t-1)]; `interface` projects its output h(t) to the heads'
+    parameters; `output` projects [h(t), r(t)] to y(t) (Rae et al. 2016, section 3.3 and figure 6).
+
+    memory_size: N. word_size: W, the paper's M. num_heads: H. hidden_size: C.
+    head_size: how many interface numbers each head takes.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        memory_size: int,
+        word_size: int,
+        num_heads: int,
+        head_size: int,
+        hidden_size: int,
+        batch_first: bool,
+    ) -> None:
+        super().__init__(
+            input_size, output_size, hidden_size=hidden_size, batch_first=batch_first
+        )
+        checks.positive_sizes(memory_size=memory_size, word_size=word_size, num_heads=num_heads)
+        self.memory_size = memory_size
+        self.word_size = word_size
+        self.num_heads = num_heads
+        read_size = num_heads * word_size
+        self.controller = nn.LSTMCell(input_size + read_size, hidden_size)
+        self.interface = nn.Linear(hidden_size, num_heads * head_size)
+        self.output = nn.Linear(hidden_size + read_size, output_size)
+        set_forget_bias(self.controller.bias_ih, self.controller.bias_hh)
+        for layer in (self.interface, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @property
+    def signature(self) -> tuple[tuple[str, Any], ...]:
+        return (
+            *super().signature,
+            ("memory_size", self.memory_size),
+            ("word_size", self.word_size),
+            ("num_heads", self.num_heads),
+        )
+
+    def _check_memory(self, memory: Tensor, batch_size: int) -> None:
+        words = (self.memory_size, self.word_size)
+        batched = isinstance(memory, Tensor) and memory.dim() == 3
+        checks.tensor("memory", memory, (batch_size, *words) if batched else words, self._like)
+
+
+@torch.no_grad()
+def set_forget_bias(bias_ih: Tensor, bias_hh: Tensor) -> None:
+    """Start an LSTM's forget gate with a total bias of 1 (SPEC of the field: Csordas, Collier)."""
+    hidden_size = len(bias_ih) // 4  # gates in torch's order: input, forget, cell, output
+    bias_ih[hidden_size : 2 * hidden_size] = 1.0
+    bias_hh[hidden_size : 2 * hidden_size] = 0.0

@@ -1,0 +1,185 @@
+"""Sparse Access Memory (Rae et al. 2016): reads and writes a few words, found by an index."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import ann_backends
+from sam import checks
+from sam.model import MemoryModel, State
+from sam.sparse.access import Settings
+from sam.sparse.journal import NONE
+from sam.sparse.store import Store, Version
+from sam.sparse.unroll import Load, Unroll
+
+# Without a gradient, nothing is kept of a step; so many steps share the cost of a call.
+STEPS_WITHOUT_GRADIENT = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SAMState(State):
+    """The state of a SAM between two steps.
+
+    Although the memory is changed in place, a state stays what it is: using an older one again
+    takes the memory back to it, in time proportional to the steps in between, and the newer ones
+    can be used again as well. A state that is held holds the journal of those steps, about
+    H (K + 1) words per step and memory; one that is dropped holds nothing.
+    """
+
+    read_words: Tensor  # [B, H, W], r_t
+    read_slots: Tensor  # int64 [B, H, K], the slots of w^R_t; -1 before the first step
+    read_weights: Tensor  # [B, H, K], w^R_t
+    token: Tensor = dataclasses.field(repr=False)  # orders the passes for autograd
+    version: Version = dataclasses.field(repr=False)
+
+    @property
+    def memory(self) -> Tensor:
+        """M_t, [B, N, W]: a view of the memory as it stands for this state until another is used.
+
+        Clone it to keep it. Not to be written to. During a backward pass, the memory as far as it
+        has been rolled back.
+        """
+        store = self.version.store
+        if not store.in_backward:
+            store.stand_at(self.version)
+        return torch.from_numpy(store.memory)
+
+
+class SAM(MemoryModel):
+    """A memory network whose step costs O(log N) time with a tree as index, and O(1) memory.
+
+    memory_size: N words. word_size: W, the paper's M. num_heads: H access heads, each reads and
+    writes. k: K words read per head. hidden_size: C units of the LSTM. ann: the index, by name or
+    as settings (`ann_backends.available()` lists them). key_strength: whether each head scales
+    similarities by a learned beta = 1 + softplus, 5.02 at first; False is the paper's model.
+    similarity: "cosine" or "l2" (the negative squared distance). access_threshold: the paper's
+    delta, above which a read or write counts as an access. seed: for the index's random choices.
+
+    Runs on the CPU, in float32 or float64.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        memory_size: int = 1024,
+        word_size: int = 32,
+        num_heads: int = 4,
+        k: int = 4,
+        hidden_size: int = 100,
+        ann: Any = "exact",
+        key_strength: bool = True,
+        similarity: str = "cosine",
+        access_threshold: float = 0.005,
+        seed: int = 0,
+        batch_first: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size,
+            output_size,
+            memory_size=memory_size,
+            word_size=word_size,
+            num_heads=num_heads,
+            head_size=2 * word_size + (3 if key_strength else 2),
+            hidden_size=hidden_size,
+            batch_first=batch_first,
+        )
+        checks.positive_sizes(k=k)
+        if max(k, num_heads) > memory_size:
+            name = "k" if k > memory_size else "num_heads"
+            raise ValueError(
+                f"{name}: got {max(k, num_heads)}, expected at most memory_size={memory_size}"
+            )
+        if similarity not in ("cosine", "l2"):
+            raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
+        self.k = k
+        self.ann = ann_backends.resolve(ann)
+        self.similarity = similarity
+        self.access_threshold = access_threshold
+        self.seed = seed
+
+    @property
+    def signature(self) -> tuple[tuple[str, Any], ...]:
+        return (*super().signature, ("k", self.k), ("similarity", self.similarity))
+
+    def initial_state(self, batch_size: int, memory: Tensor | None = None) -> SAMState:
+        """The state before the first step, with an empty memory or a copy of the given one.
+
+        memory: [N, W] for the whole batch, or [B, N, W]. Every row of it counts as written. If it
+        requires a gradient, it receives a dense one.
+        """
+        checks.positive_sizes(batch_size=batch_size)
+        shape = (batch_size, self.memory_size, self.word_size)
+        if memory is None:
+            dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
+            version = Store.zeros(shape, dtype, self._make_index).stands_at
+            token = self._zeros(1)
+        else:
+            self._check_memory(memory, batch_size)
+            rows = memory.detach().expand(shape).numpy().copy()
+            version = Store.full(rows, self._make_index).stands_at
+            token = Load.apply(memory, version)
+        reads = (batch_size, self.num_heads, self.k)
+        return SAMState(
+            signature=self.signature,
+            hidden=self._zeros(batch_size, self.hidden_size),
+            cell=self._zeros(batch_size, self.hidden_size),
+            read_words=self._zeros(batch_size, self.num_heads, self.word_size),
+            read_slots=torch.full(reads, NONE),
+            read_weights=self._zeros(*reads),
+            token=token,
+            version=version,
+        )
+
+    def _make_index(self, memory: np.ndarray, findable: str) -> ann_backends.Index:
+        return ann_backends.create(
+            self.ann, memory=memory, seed=self.seed, metric=self.similarity, findable=findable
+        )
+
+    def unroll(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
+        if torch.is_grad_enabled():
+            return self._unroll_piece(inputs, state)
+        outputs = []
+        for piece in inputs.split(STEPS_WITHOUT_GRADIENT):
+            output, state = self._unroll_piece(piece, state)
+            outputs.append(output)
+        return torch.cat(outputs), state
+
+    def _unroll_piece(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
+        controller = self.controller
+        from_inputs, from_reads = controller.weight_ih.split(
+            [self.input_size, self.num_heads * self.word_size], dim=1
+        )
+        biases = controller.bias_ih + controller.bias_hh
+        outputs, output, cell, read_weights, token, read_slots, version = Unroll.apply(
+            functional.linear(inputs, from_inputs, biases),
+            torch.cat([controller.weight_hh, from_reads], dim=1),
+            self.interface.weight,
+            self.interface.bias,
+            torch.cat([state.hidden, state.read_words.flatten(1)], dim=1),
+            state.cell,
+            state.read_weights,
+            state.token,
+            state.read_slots,
+            state.version,
+            Settings(self.word_size, self.access_threshold, self.similarity == "cosine"),
+        )
+        hidden, read_words = output.split([self.hidden_size, output.shape[1] - self.hidden_size], 1)
+        next_state = SAMState(
+            signature=state.signature,
+            hidden=hidden,
+            cell=cell,
+            read_words=read_words.unflatten(1, (self.num_heads, self.word_size)),
+            read_slots=read_slots,
+            read_weights=read_weights,
+            token=token,
+            version=version,
+        )
+        return self.output(outputs), next_state

@@ -1,0 +1,85 @@
+"""The gradient of a memory, kept only for the rows that have one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+class SparseGradient:
+    """dL/dM of B memories [N, W], zero but for some rows; its size does not depend on N.
+
+    rows: [capacity, W], the gradients in the order in which `places` first met their rows.
+    numbers: int64 [capacity], b N + slot of each. table: a hash table with open addressing, which
+    holds 1 + a place in `rows`, or 0; at most half full, so that a search soon ends.
+    """
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.shape = memory.shape
+        self.rows = np.zeros((0, memory.shape[2]), memory.dtype)
+        self.numbers = np.zeros(0, np.int64)
+        self.count = 0
+        self.table = np.zeros(2, np.int64)
+
+    def places(self, slots: np.ndarray) -> np.ndarray:
+        """Where the rows of `slots` lie in `rows`: int64 [T, B, ...], both; -1 stays -1.
+
+        May replace `rows`: look at it only after the last call.
+        """
+        self._reserve(self.count + slots.size)
+        batch_size, memory_size, _ = self.shape
+        first_numbers = np.arange(batch_size).reshape(-1, *[1] * (slots.ndim - 2)) * memory_size
+        numbers = np.where(slots < 0, -1, slots + first_numbers)
+        return self._places_of(numbers.reshape(-1)).reshape(slots.shape)
+
+    def add(self, other: SparseGradient) -> None:
+        self._reserve(self.count + other.count)
+        places = self._places_of(other.numbers[: other.count])
+        self.rows[places] += other.rows[: other.count]
+
+    def dense(self, *, shared: bool) -> np.ndarray:
+        """As an array [B, N, W]; with `shared`, summed over the B memories: [N, W]."""
+        batch_size, memory_size, word_size = self.shape
+        numbers = self.numbers[: self.count]
+        dense = np.zeros(((1 if shared else batch_size) * memory_size, word_size), self.rows.dtype)
+        np.add.at(dense, numbers % memory_size if shared else numbers, self.rows[: self.count])
+        return dense if shared else dense.reshape(self.shape)
+
+    def _places_of(self, numbers: np.ndarray) -> np.ndarray:
+        places = np.empty(len(numbers), np.int64)
+        self.count = _find_or_add(numbers, self.table, self.numbers, self.count, places)
+        return places
+
+    def _reserve(self, length: int) -> None:
+        """Make room for `length` rows; by doubling, so that many small passes stay cheap."""
+        if length <= len(self.numbers):
+            return
+        rows, numbers = self.rows[: self.count], self.numbers[: self.count]
+        capacity = max(length, 2 * len(self.numbers))
+        self.rows = np.zeros((capacity, rows.shape[1]), rows.dtype)
+        self.rows[: self.count] = rows
+        self.numbers = np.empty(capacity, np.int64)
+        self.table = np.zeros(1 << (2 * capacity).bit_length(), np.int64)
+        self.count = 0
+        self._places_of(numbers)
+
+
+@njit(nogil=True, cache=True)
+def _find_or_add(
+    wanted: np.ndarray, table: np.ndarray, numbers: np.ndarray, count: int, places: np.ndarray
+) -> int:
+    """Find or add each number >= 0, and set its place; returns the new count."""
+    mask = len(table) - 1
+    for i in range(len(wanted)):
+        places[i] = -1
+        if wanted[i] < 0:
+            continue
+        entry = (wanted[i] * 0x9E3779B1 >> 16) & mask  # Knuth's multiplicative hashing
+        while table[entry] != 0 and numbers[table[entry] - 1] != wanted[i]:
+            entry = (entry + 1) & mask
+        if table[entry] == 0:
+            numbers[count] = wanted[i]
+            count += 1
+            table[entry] = count
+        places[i] = table[entry] - 1
+    return count

@@ -1,0 +1,67 @@
+"""What the steps of one pass changed in a memory, so that they can be undone and made again.
+
+A journal keeps O(1) numbers per step, never a copy of the memory (Rae et al. 2016, section 3.4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numba import njit
+
+NONE = -1  # fills the unused places of lists of slots
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """The changes of T steps to B memories; what a step did not use of its lists is NONE.
+
+    slots: int64 [T, B, H (K + 1)], the distinct rows written in each step, ascending.
+    rows: [T, B, H (K + 1), W], what stands in them on the other side of the step: their old
+        content while the memory stands after it, their new content while it stands before it.
+    fresh: bool [T, B, H (K + 1)], whether the row had never been written before.
+    moved, followed_by: int32 [T, B, H (2K + 1)], the moves of the usage ring (`ring`).
+    """
+
+    slots: np.ndarray
+    rows: np.ndarray
+    fresh: np.ndarray
+    moved: np.ndarray
+    followed_by: np.ndarray
+
+    @classmethod
+    def empty(cls, num_steps: int, read_shape: tuple[int, int, int], like: np.ndarray) -> Journal:
+        """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype."""
+        batch_size, num_heads, k = read_shape
+        writes = (num_steps, batch_size, num_heads * (k + 1))
+        moves = (num_steps, batch_size, num_heads * (2 * k + 1))
+        return cls(
+            slots=np.full(writes, NONE, np.int64),
+            rows=np.empty((*writes, like.shape[-1]), like.dtype),
+            fresh=np.zeros(writes, np.bool_),
+            moved=np.full(moves, NONE, np.int32),
+            followed_by=np.empty(moves, np.int32),
+        )
+
+    def carry_rows(self, memory: np.ndarray, forward: bool) -> None:
+        """Carry the memory [B, N, W] across all steps, forward or backward in time."""
+        steps = range(len(self.slots))
+        for t in steps if forward else reversed(steps):
+            self.swap_rows(memory, t)
+
+    def swap_rows(self, memory: np.ndarray, t: int) -> None:
+        """Carry the memory [B, N, W] to the other side of step t, bit for bit."""
+        _swap_rows(memory, self.slots[t], self.rows[t])
+
+
+@njit(nogil=True, cache=True)
+def _swap_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
+    for b in range(slots.shape[0]):
+        for i in range(slots.shape[1]):
+            slot = slots[b, i]
+            if slot >= 0:
+                for w in range(rows.shape[2]):
+                    kept = memory[b, slot, w]
+                    memory[b, slot, w] = rows[b, i, w]
+                    rows[b, i, w] = kept

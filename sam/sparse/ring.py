@@ -1,0 +1,158 @@
+"""The usage ring: all slots of a memory in order of last access, least recent first.
+
+Usage of a slot is the time since its last non-negligible access (Rae et al. 2016, U^(2), below
+equation 6); the slot a write may overwrite is the head of the ring (supplement A.3). Slots that
+were accessed in the same step stand in ascending order, so the order never depends on how a step
+went through its heads.
+
+links: int32 [B, N, 2], the (next, previous) slot of each slot, each stored as the difference from
+where it points at first (i + 1 and i - 1). An array of zeros is therefore the ring 0, 1, ... N-1,
+and costs no page of physical memory until it is changed.
+heads: int64 [B], the least recently accessed slot.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+NEXT, PREVIOUS = 0, 1
+WAS_HEAD = -1  # in a journal: the slot was moved by advancing the head
+
+
+@njit(nogil=True, cache=True)
+def _next(links: np.ndarray, slot: int) -> int:
+    following = slot + 1 + links[slot, NEXT]
+    return following - len(links) if following >= len(links) else following
+
+
+@njit(nogil=True, cache=True)
+def _previous(links: np.ndarray, slot: int) -> int:
+    preceding = slot - 1 + links[slot, PREVIOUS]
+    return preceding + len(links) if preceding < 0 else preceding
+
+
+@njit(nogil=True, cache=True)
+def _link(links: np.ndarray, slot: int, following: int) -> None:
+    """Let `following` come after `slot`."""
+    links[slot, NEXT] = following - slot - 1
+    links[following, PREVIOUS] = slot + 1 - following
+
+
+@njit(nogil=True, cache=True)
+def _move_before(links: np.ndarray, slot: int, following: int) -> None:
+    """Take `slot` out of the ring and put it in front of `following`, another slot."""
+    _link(links, _previous(links, slot), _next(links, slot))
+    _link(links, _previous(links, following), slot)
+    _link(links, slot, following)
+
+
+@njit(nogil=True, cache=True)
+def _move_to_back(links: np.ndarray, heads: np.ndarray, b: int, slot: int) -> int:
+    """Make `slot` the most recent; returns what `_undo_move` needs to put it back."""
+    if slot == heads[b]:
+        heads[b] = _next(links[b], slot)
+        return WAS_HEAD
+    following = _next(links[b], slot)
+    if following != heads[b]:
+        _move_before(links[b], slot, heads[b])
+    return following
+
+
+@njit(nogil=True, cache=True)
+def _undo_move(links: np.ndarray, heads: np.ndarray, b: int, slot: int, followed_by: int) -> None:
+    if followed_by == WAS_HEAD:
+        heads[b] = slot
+    elif followed_by != heads[b]:
+        _move_before(links[b], slot, followed_by)
+
+
+@njit(nogil=True, cache=True)
+def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> None:
+    """Write the H least recently accessed slots of each memory into popped [B, H]."""
+    for b in range(len(heads)):
+        slot = heads[b]
+        for h in range(popped.shape[1]):
+            popped[b, h] = slot
+            slot = _next(links[b], slot)
+
+
+@njit(nogil=True, cache=True)
+def _add_access(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float) -> int:
+    """Add `weight` to `slot` in the ascending list slots[:count]; returns the new count."""
+    i = count
+    while i > 0 and slots[i - 1] >= slot:
+        i -= 1
+    if i < count and slots[i] == slot:
+        weights[i] += weight
+        return count
+    for j in range(count, i, -1):
+        slots[j] = slots[j - 1]
+        weights[j] = weights[j - 1]
+    slots[i] = slot
+    weights[i] = weight
+    return count + 1
+
+
+@njit(nogil=True, cache=True)
+def record_access(
+    links: np.ndarray,
+    heads: np.ndarray,
+    popped: np.ndarray,
+    writes: tuple[np.ndarray, np.ndarray],
+    reads: tuple[np.ndarray, np.ndarray],
+    threshold: float,
+    journal: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Make what a step accessed the most recent: U^(2) of Rae et al. 2016.
+
+    A slot is accessed if it was popped for writing, or if its read and write weights, summed over
+    the heads, exceed `threshold` (the paper's delta).
+
+    popped: [B, H]. writes, reads: slots, -1 for none, and weights, [B, H, K] each; what was popped
+    is not among the writes. journal: moved, followed_by of this step, moved filled with -1.
+    """
+    write_slots, write_weights = writes
+    read_slots, read_weights = reads
+    moved, followed_by = journal
+    _, num_heads, k = read_slots.shape
+    slots = np.empty(moved.shape[1], np.int64)
+    weights = np.empty(moved.shape[1], np.float64)
+    for b in range(len(heads)):
+        count = 0
+        for h in range(num_heads):
+            count = _add_access(slots, weights, count, popped[b, h], np.inf)
+            for i in range(k):
+                if write_slots[b, h, i] >= 0:
+                    weight = write_weights[b, h, i]
+                    count = _add_access(slots, weights, count, write_slots[b, h, i], weight)
+                weight = read_weights[b, h, i]
+                count = _add_access(slots, weights, count, read_slots[b, h, i], weight)
+        moves = 0
+        for i in range(count):
+            if weights[i] > threshold:
+                moved[b, moves] = slots[i]
+                followed_by[b, moves] = _move_to_back(links, heads, b, slots[i])
+                moves += 1
+
+
+@njit(nogil=True, cache=True)
+def undo(
+    links: np.ndarray, heads: np.ndarray, moved: np.ndarray, followed_by: np.ndarray
+) -> None:
+    """Take back the moves of a journal, int32 [T, B, M] each, newest first."""
+    for t in range(len(moved) - 1, -1, -1):
+        for b in range(len(heads)):
+            for i in range(moved.shape[2] - 1, -1, -1):
+                if moved[t, b, i] >= 0:
+                    _undo_move(links, heads, b, moved[t, b, i], followed_by[t, b, i])
+
+
+@njit(nogil=True, cache=True)
+def redo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray) -> None:
+    """Make the moves of a journal, int32 [T, B, M], once more, oldest first."""
+    for t in range(len(moved)):
+        for b in range(len(heads)):
+            for i in range(moved.shape[2]):
+                if moved[t, b, i] >= 0:
+                    _move_to_back(links, heads, b, moved[t, b, i])

@@ -1,0 +1,43 @@
+"""The LSTM without an external memory: the baseline of every learning result."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sam import checks
+from sam.model import RecurrentModel, State, set_forget_bias
+
+
+class LSTM(RecurrentModel):
+    """One LSTM layer of `hidden_size` cells and a linear output: y(t) = output(h(t))."""
+
+    def __init__(
+        self, input_size: int, output_size: int, *, hidden_size: int = 100, batch_first: bool = False
+    ) -> None:
+        super().__init__(
+            input_size, output_size, hidden_size=hidden_size, batch_first=batch_first
+        )
+        self.controller = nn.LSTM(input_size, hidden_size)
+        self.output = nn.Linear(hidden_size, output_size)
+        set_forget_bias(self.controller.bias_ih_l0, self.controller.bias_hh_l0)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def initial_state(self, batch_size: int, memory: Tensor | None = None) -> State:
+        """The state before the first step: h and c [batch_size, hidden_size] are zero."""
+        checks.positive_sizes(batch_size=batch_size)
+        if memory is not None:
+            raise ValueError("memory: got one, expected None: an LSTM has no external memory")
+        return State(
+            signature=self.signature,
+            hidden=self._zeros(batch_size, self.hidden_size),
+            cell=self._zeros(batch_size, self.hidden_size),
+        )
+
+    def unroll(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        before = (state.hidden.unsqueeze(0), state.cell.unsqueeze(0))
+        hidden, after = self.controller(inputs, before)
+        state = State(
+            signature=state.signature, hidden=after[0].squeeze(0), cell=after[1].squeeze(0)
+        )
+        return self.output(hidden), state

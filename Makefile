@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+REPORT := build/report
 
 .DEFAULT_GOAL := help
-.PHONY: help install check format test test-full clean
+.PHONY: help install check format test test-full bench bench-full report clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +33,19 @@ test: $(VENV)/.installed ## the fast tests
 
 test-full: $(VENV)/.installed ## every test, the slow ones and the measurements too
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+bench: $(VENV)/.installed ## measure this code, quick profile (ten minutes), and write the report
+	@echo "The report will be at $(REPORT)/index.html"
+	$(BIN)/python asv_bench/run.py --profile quick
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
+
+bench-full: $(VENV)/.installed ## measure every point that fits this machine (hours), and report
+	@echo "The report will be at $(REPORT)/index.html"
+	$(BIN)/python asv_bench/run.py --profile full
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
+
+report: $(VENV)/.installed ## write the report from what has been measured
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 clean: ## remove what was built (.venv and results stay)
 	rm -rf build dist *.egg-info

@@ -1,0 +1,23 @@
+"""Nearest-neighbour indexes over a memory that changes: one contract, many backends, by name."""
+
+from ann_backends import testing
+from ann_backends.buffers import lazy_zeros
+from ann_backends.exact import Exact
+from ann_backends.index import Index, Settings
+from ann_backends.metric import METRICS, NORM_EPSILON, similarity
+from ann_backends.registry import available, create, register, resolve
+
+__all__ = [
+    "METRICS",
+    "NORM_EPSILON",
+    "Exact",
+    "Index",
+    "Settings",
+    "available",
+    "create",
+    "lazy_zeros",
+    "register",
+    "resolve",
+    "similarity",
+    "testing",
+]

@@ -17,6 +17,7 @@ class Metric:
     quantity: str
     benchmark: str
     label: str
+    short: str
     unit: str
     direction: str
     parameters: tuple[str, ...]
@@ -32,6 +33,7 @@ METRICS: tuple[Metric, ...] = (
         quantity="step_time",
         benchmark="step_time.StepTime.time_forward_backward",
         label="Time of one step, forward and backward (batch 8)",
+        short="Step time",
         unit="seconds",
         direction="lower is better",
         parameters=_SIZES_AND_LENGTH,
@@ -41,6 +43,7 @@ METRICS: tuple[Metric, ...] = (
         quantity="sequence_time",
         benchmark="sequence_time.SequenceTime.time_forward_backward",
         label="Time of one forward and backward pass over the sequence",
+        short="Pass time",
         unit="seconds",
         direction="lower is better",
         parameters=_SIZES_AND_LENGTH,
@@ -49,6 +52,7 @@ METRICS: tuple[Metric, ...] = (
         quantity="training_peak",
         benchmark="training_memory.TrainingMemory.track_peak_bytes",
         label="Physical peak memory of training over 100 steps, less initialisation (batch 1)",
+        short="Training memory",
         unit="bytes",
         direction="lower is better",
         parameters=_SIZES,
@@ -58,6 +62,7 @@ METRICS: tuple[Metric, ...] = (
         quantity="training_tensors",
         benchmark="training_memory.TrainingMemory.track_tensor_bytes",
         label="Live tensors at the peak of training over 100 steps (batch 1)",
+        short="Training tensors",
         unit="bytes",
         direction="lower is better",
         parameters=_SIZES,
@@ -67,6 +72,7 @@ METRICS: tuple[Metric, ...] = (
         quantity="initial_memory",
         benchmark="initial_memory.InitialMemory.track_resident_bytes",
         label="Resident memory after initialisation",
+        short="Initial memory",
         unit="bytes",
         direction="lower is better",
         parameters=_SIZES,
@@ -77,7 +83,7 @@ BY_BENCHMARK: dict[str, Metric] = {metric.benchmark: metric for metric in METRIC
 BY_QUANTITY: dict[str, Metric] = {metric.quantity: metric for metric in METRICS}
 
 
-def label_of(quantity: str) -> str:
-    """The label of a quantity; a quantity of an unknown benchmark is its own label."""
+def short_label(quantity: str) -> str:
+    """A quantity in two words; a quantity of an unknown benchmark is its own label."""
     metric = BY_QUANTITY.get(quantity)
-    return metric.label if metric else quantity
+    return metric.short if metric else quantity

@@ -42,7 +42,7 @@ LOOKS: dict[str, Look] = {
     "sam-hnsw": Look("SAM HNSW", PALETTE["grey"], "p"),
     "sdnc-exact": Look("SDNC linear", PALETTE["blue"], "h", "--"),
     "sdnc-kd_forest": Look("SDNC k-d", PALETTE["green"], "d", "--"),
-    "lstm": Look("LSTM", INK, "*", "--"),
+    "lstm": Look("LSTM", INK, "", "--"),
 }
 
 _SPARE_MARKERS = "<>H8dpX"

@@ -13,7 +13,7 @@ FIGURE_1 = "Figure 1 and its caption"
 SECTION_41 = "section 4.1"
 
 NTM_NOTE = (
-    "The paper's NTM kept about 38 copies of the memory per step: 29 GiB / (100 steps × 7.8 MiB). "
+    "The paper's NTM kept about 38 copies of the memory per step: 29 GiB / (100 steps * 7.8 MiB). "
     "A lean NTM keeps far fewer, so its ratios to SAM are smaller for a good reason. The paper "
     "ran Torch 7 and Eigen on a Xeon E5-1650, so absolute times are not comparable either."
 )
@@ -35,7 +35,7 @@ class Claim:
     memory_size: int
     sequence_length: int | None
     paper: float | None = None
-    text: str = "–"
+    text: str = "-"
     source: str = ""
     headline: bool = False
 
@@ -43,11 +43,11 @@ class Claim:
 RATIOS: tuple[Claim, ...] = (
     Claim(
         "step_ntm_sam_linear", "Step time, NTM / SAM linear", "step_time", "ntm", "sam-exact",
-        MILLION, 1, 100.0, ">100×", SECTION_41, headline=True,
+        MILLION, 1, 100.0, ">100x", SECTION_41, headline=True,
     ),
     Claim(
         "step_ntm_sam_kd", "Step time, NTM / SAM k-d", "step_time", "ntm", "sam-kd_forest",
-        MILLION, 1, 1600.0, "1,600×", FIGURE_1, headline=True,
+        MILLION, 1, 1600.0, "1,600x", FIGURE_1, headline=True,
     ),
     Claim(
         "step_dam_sam_linear", "Step time, DAM / SAM linear", "step_time", "dam", "sam-exact",
@@ -55,7 +55,7 @@ RATIOS: tuple[Claim, ...] = (
     ),
     Claim(
         "memory_ntm_sam", "Training memory, NTM / SAM linear", "training_peak", "ntm", "sam-exact",
-        K64, 100, 3700.0, "3,700×", FIGURE_1, headline=True,
+        K64, 100, 3700.0, "3,700x", FIGURE_1, headline=True,
     ),
     Claim(
         "memory_dam_sam", "Training memory, DAM / SAM linear", "training_peak", "dam", "sam-exact",
@@ -74,7 +74,7 @@ VALUES: tuple[Claim, ...] = (
     ),
     Claim(
         "memory_ntm_64", "Training memory, NTM", "training_peak", "ntm", None, 64, 100,
-        30.0 * MIB, "≈ 30 MiB", "section 2.3",
+        30.0 * MIB, "≈ 30 MiB", "section 1",
     ),
     Claim(
         "memory_ntm", "Training memory, NTM", "training_peak", "ntm", None, K64, 100,

@@ -38,6 +38,8 @@ SKIPPED = (
     "skipped in setup: needs more memory or time than the profile allows "
     "(or left out by a --bench pattern)"
 )
+LSTM_SIZE = 64
+LSTM_SKIPPED = "skipped: the LSTM has no memory, one size is measured for it"
 FAILED = "failed: an error or a timeout"
 NOT_RUN = "not run: not in this result file"
 
@@ -80,19 +82,14 @@ def _benchmark_rows(run: Run, name: str) -> list[Row]:
         "benchmark": name,
         **_quantity(name, entry),
     }
-    declared = set(_combinations(entry.get("params") or []))
-    if name not in run.data["results"]:
-        if not declared:
-            return [{**common, "status": "not run", "reason": NOT_RUN}]
-        known = entry.get("params") or []
-        values: dict[tuple[str, ...], Row] = {
-            key: {"status": "not run", "reason": NOT_RUN} for key in _combinations(known)
-        }
-    else:
-        values = _values(run, name)
-        # Parameters added to the benchmark since this file was written.
-        for key in sorted(declared - set(values)):
-            values[key] = {"status": "not run", "reason": NOT_RUN}
+    declared = _combinations(entry.get("params") or []) if entry else []
+    ran = name in run.data["results"]
+    if not ran and not declared:
+        return [{**common, "status": "not run", "reason": NOT_RUN}]
+    values = _values(run, name) if ran else {}
+    # Also parameters that were added to the benchmark since this file was written.
+    for key in declared:
+        values.setdefault(key, {"status": "not run", "reason": NOT_RUN})
     rows = []
     for key, outcome in values.items():
         row = {**common, **_parameters(name, entry, key), **outcome}
@@ -130,9 +127,7 @@ def _values(run: Run, name: str) -> dict[tuple[str, ...], Row]:
             count = len(values) if isinstance(values, list) else "no list of"
             raise _Malformed(f"{count} {column} values for {len(keys)} parameter combinations")
         columns[column] = values
-    return {
-        key: _outcome(*parts) for key, *parts in zip(keys, *columns.values(), strict=True)
-    }
+    return {key: _outcome(*parts) for key, *parts in zip(keys, *columns.values(), strict=True)}
 
 
 def _outcome(value: object, q25: object, q75: object, repeat: object, samples: object) -> Row:
@@ -162,7 +157,9 @@ def _is_number(value: object) -> bool:
 def _parameters(name: str, entry: dict[str, Any], key: tuple[str, ...]) -> Row:
     """The parameters by name; those that have no column of their own go into `parameters`."""
     metric = metrics.BY_BENCHMARK.get(name)
-    names = entry.get("param_names") or (metric.parameters if metric else ())
+    names = entry.get("param_names")
+    if not isinstance(names, list) or not names:
+        names = list(metric.parameters) if metric else []
     if metric and len(names) != len(key):
         raise _Malformed(f"{len(key)} parameters, expected {len(names)}: {', '.join(names)}")
     row: Row = {"sequence_length": metric.sequence_length} if metric else {}
@@ -210,4 +207,6 @@ def _with_reason(run: Run, row: Row) -> Row:
         keys = set(entry) & {"benchmark", "model", "memory_size", "sequence_length"}
         if keys and all(entry[key] == row.get(key) for key in keys):
             return {**row, "reason": f"skipped: {entry['reason']}"}
+    if row.get("model") == "lstm" and row.get("memory_size", 0) > LSTM_SIZE:
+        return {**row, "reason": LSTM_SKIPPED}
     return row

@@ -32,8 +32,8 @@ def bytes_(value: float, digits: int = 3) -> str:
 
 
 def ratio(value: float) -> str:
-    """A factor: `1,630×`, `1.02×`."""
-    return f"{significant(value)}×"
+    """A factor: `1,630x`, `1.02x`."""
+    return f"{significant(value)}x"
 
 
 def size(value: float) -> str:
@@ -52,7 +52,7 @@ def short_size(value: float) -> str:
 def quantity(value: float, unit: str, digits: int = 3) -> str:
     """`value` in `unit` ("seconds", "bytes", "x" for a ratio, or any other word)."""
     if math.isnan(value):
-        return "–"
+        return "-"
     if unit == "seconds":
         return seconds(value, digits)
     if unit == "bytes":

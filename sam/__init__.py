@@ -1,0 +1,15 @@
+"""Memory networks that scale: SAM, DAM, NTM and LSTM behind one call.
+
+>>> model = sam.SAM(input_size=9, output_size=8, memory_size=65_536, ann="exact")
+>>> outputs, state = model(inputs)  # [T, B, 9] -> [T, B, 8]
+"""
+
+from sam import tasks
+from sam.dam import DAM
+from sam.lstm import LSTM
+from sam.models import MODELS, build
+from sam.ntm import NTM
+from sam.sam import SAM
+
+__all__ = ["DAM", "LSTM", "MODELS", "NTM", "SAM", "build", "tasks"]
+__version__ = "0.1.0"

@@ -76,7 +76,12 @@ class MemoryGradient(NamedTuple):
     shrink: Tensor  # [B, N, 1]
 
     def dense(self, memory: Tensor) -> Tensor:
+        """The gradient itself."""
         return torch.bmm(self.left.mT, self.right).addcmul_(memory, self.shrink, value=-1)
+
+    def add_to(self, gradient: Tensor, memory: Tensor) -> None:
+        """Adds it to `gradient` in place."""
+        gradient.baddbmm_(self.left.mT, self.right).addcmul_(memory, self.shrink, value=-1)
 
     def with_read(self, weights: Tensor, words_gradient: Tensor) -> MemoryGradient:
         """Adds that of the read words r = w M: weights [B, H, N], words_gradient [B, H, W]."""

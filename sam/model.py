@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from sam import checks
 
+# Before 1 + softplus: reads of one word among similar ones train, flat averages hardly do.
+INITIAL_KEY_STRENGTH = 4.0
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
@@ -142,6 +145,11 @@ class MemoryModel(RecurrentModel):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    @torch.no_grad()
+    def sharpen_first_reads(self) -> None:
+        """Start the last interface number of each head, its key strength, at 1 + softplus(4)."""
+        self.interface.bias.view(self.num_heads, -1)[:, -1] = INITIAL_KEY_STRENGTH
+
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:
         return (
@@ -159,7 +167,7 @@ class MemoryModel(RecurrentModel):
 
 @torch.no_grad()
 def set_forget_bias(bias_ih: Tensor, bias_hh: Tensor) -> None:
-    """Start an LSTM's forget gate with a total bias of 1 (SPEC of the field: Csordas, Collier)."""
+    """Start an LSTM's forget gate with a total bias of 1 (Collier & Beel 2018)."""
     hidden_size = len(bias_ih) // 4  # gates in torch's order: input, forget, cell, output
     bias_ih[hidden_size : 2 * hidden_size] = 1.0
     bias_hh[hidden_size : 2 * hidden_size] = 0.0

@@ -99,6 +99,8 @@ class SAM(MemoryModel):
             )
         if similarity not in ("cosine", "l2"):
             raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
+        if key_strength:
+            self.sharpen_first_reads()
         self.k = k
         self.ann = ann_backends.resolve(ann)
         self.similarity = similarity

@@ -20,7 +20,6 @@ import ann_backends
 from sam.sparse import ring
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import NONE, Journal
-from sam.sparse.lazy import lazy_zeros
 
 MakeIndex = Callable[[np.ndarray, str], ann_backends.Index]
 
@@ -67,8 +66,8 @@ class Store:
         cls, shape: tuple[int, int, int], dtype: np.dtype, make_index: MakeIndex
     ) -> Store:
         """[B, N, W] of unwritten zeros, at a cost that does not grow with N."""
-        memory = lazy_zeros(shape, dtype)
-        written, links = lazy_zeros(shape[:2], np.bool_), lazy_zeros((*shape[:2], 2), np.int32)
+        memory = ann_backends.lazy_zeros(shape, dtype)
+        written, links = ann_backends.lazy_zeros(shape[:2], np.bool_), ann_backends.lazy_zeros((*shape[:2], 2), np.int32)
         return cls(memory, written, links, make_index(memory, "none"))
 
     @classmethod

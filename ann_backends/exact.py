@@ -1,0 +1,280 @@
+"""Exact search: one scan of the findable rows, at about the speed of reading them.
+
+One number per row, its `scale`, tells everything besides the row itself: 0 for a row that is
+not findable, else what its dot product is multiplied by to give the similarity (the inverse norm
+for cosine, 1 for l2). All kernels live in this file, as numba's on-disk cache notices no edits in
+others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ann_backends.index import Index, Settings
+from ann_backends.metric import NORM_EPSILON
+
+# Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning,
+# as the empty places of a result hold -inf.
+REORDERED = {"reassoc", "contract", "nsz"}
+# Queries that share one pass over a row while it is in registers; the kernels below spell four out.
+GROUP = 4
+# Rows between two looks at the results: long enough to vectorise, small enough for the first cache.
+BLOCK = 128
+# Keeps the scale of a huge row apart from the 0 of an absent one.
+LEAST_SCALE = 1e-37
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact(Settings):
+    """The linear scan: recall 1, O(N) per search, O(1) per update. Ties go to the lowest slot."""
+
+    name: ClassVar[str] = "exact"
+
+    def build(
+        self,
+        memory: npt.ArrayLike,
+        *,
+        seed: int = 0,
+        metric: str = "cosine",
+        findable: str = "all",
+    ) -> ExactIndex:
+        """An index over `memory`; the arguments are those of `Index`."""
+        return ExactIndex(self, memory, seed=seed, metric=metric, findable=findable)
+
+
+class ExactIndex(Index):
+    """The `Index` that `Exact` builds."""
+
+    def _clear(self) -> None:
+        self._scale = self._zeros((self.batch_size, self.memory_size), self.memory.dtype)
+        self._count = np.zeros(self.batch_size, np.int64)
+        # One past the highest slot that has been findable since the element was built.
+        self._extent = np.zeros(self.batch_size, np.int64)
+
+    def _update(self, slots: np.ndarray) -> None:
+        cosine = self.metric == "cosine"
+        _refresh(self.memory, slots, cosine, self._scale, self._count, self._extent)
+
+    def _remove(self, slots: np.ndarray) -> None:
+        _forget(slots, self._scale, self._count)
+
+    def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
+        cosine = self.metric == "cosine"
+        _search(self.memory, self._scale, self._extent, queries, cosine, slots, similarity)
+
+    def _rebuild(self, element: int) -> None:
+        cosine = self.metric == "cosine"
+        _reread(self.memory[element], cosine, self._scale[element], self._extent, element)
+
+    def _findable(self) -> np.ndarray:
+        return self._count
+
+    def _bytes(self) -> int:
+        return self._scale.nbytes + self._count.nbytes + self._extent.nbytes
+
+
+@njit(nogil=True, cache=True)
+def _refresh(
+    memory: np.ndarray,
+    slots: np.ndarray,
+    cosine: bool,
+    scale: np.ndarray,
+    count: np.ndarray,
+    extent: np.ndarray,
+) -> None:
+    """Make the rows at `slots` [B, n] findable."""
+    for b in range(slots.shape[0]):
+        for i in range(slots.shape[1]):
+            slot = slots[b, i]
+            if slot >= 0:
+                count[b] += scale[b, slot] == 0
+                extent[b] = max(extent[b], slot + 1)
+                scale[b, slot] = _row_scale(memory[b, slot], cosine)
+
+
+@njit(nogil=True, cache=True)
+def _reread(
+    memory: np.ndarray, cosine: bool, scale: np.ndarray, extent: np.ndarray, element: int
+) -> None:
+    """Take the findable rows of one element, memory [N, W], as they are now; tighten its extent."""
+    stop = extent[element]
+    extent[element] = 0
+    for slot in range(stop):
+        if scale[slot] != 0:
+            scale[slot] = _row_scale(memory[slot], cosine)
+            extent[element] = slot + 1
+
+
+@njit(nogil=True, cache=True)
+def _row_scale(word: np.ndarray, cosine: bool) -> float:
+    return max(_inverse_norm(word), LEAST_SCALE) if cosine else 1.0
+
+
+@njit(nogil=True, cache=True)
+def _forget(slots: np.ndarray, scale: np.ndarray, count: np.ndarray) -> None:
+    """Make the rows at `slots` [B, n] not findable."""
+    for b in range(slots.shape[0]):
+        for i in range(slots.shape[1]):
+            slot = slots[b, i]
+            if slot >= 0 and scale[b, slot] != 0:
+                scale[b, slot] = 0
+                count[b] -= 1
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _search(
+    memory: np.ndarray,
+    scale: np.ndarray,
+    extent: np.ndarray,
+    queries: np.ndarray,
+    cosine: bool,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """The k best of memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k]."""
+    num_heads, word_size = queries.shape[1:]
+    padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
+    ready = np.zeros((padded_heads, word_size), memory.dtype)
+    scores = np.empty((GROUP, BLOCK), memory.dtype)
+    slots[:] = -1
+    similarity[:] = -np.inf
+    for b in range(memory.shape[0]):
+        for h in range(num_heads):
+            factor = _inverse_norm(queries[b, h]) if cosine else 1.0
+            for w in range(word_size):
+                ready[h, w] = queries[b, h, w] * factor
+        # Every slice costs two atomic reference counts: few of them per block.
+        best_slots, best = slots[b], similarity[b]
+        for start in range(0, extent[b], BLOCK):
+            stop = min(start + BLOCK, extent[b])
+            rows = memory[b, start:stop]
+            block_scale = scale[b, start:stop]
+            for first in range(0, num_heads, GROUP):
+                if cosine:
+                    _dots(rows, ready, first, scores)
+                else:
+                    _negative_distances(rows, ready, first, scores)
+                _keep_best(start, block_scale, scores, first, best_slots, best)
+        for h in range(num_heads):
+            _sort(best_slots[h], best[h])
+
+
+@njit(nogil=True, cache=True)
+def _inverse_norm(word: np.ndarray) -> float:
+    """1 / sqrt(|word|^2 + eps), in double precision: no finite float32 word overflows it.
+
+    The four sums fix the order of the additions, so that equal rows tie wherever this is inlined.
+    """
+    a = b = c = d = 0.0
+    whole = word.size // 4 * 4
+    for w in range(0, whole, 4):
+        a += np.float64(word[w]) ** 2
+        b += np.float64(word[w + 1]) ** 2
+        c += np.float64(word[w + 2]) ** 2
+        d += np.float64(word[w + 3]) ** 2
+    for w in range(whole, word.size):
+        a += np.float64(word[w]) ** 2
+    return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _dots(rows: np.ndarray, queries: np.ndarray, first: int, scores: np.ndarray) -> None:
+    """scores[g, i] = queries[first + g] . rows[i]; each row is read once for four queries."""
+    for i in range(rows.shape[0]):
+        a = b = c = d = rows.dtype.type(0)
+        for w in range(rows.shape[1]):
+            value = rows[i, w]
+            a += queries[first, w] * value
+            b += queries[first + 1, w] * value
+            c += queries[first + 2, w] * value
+            d += queries[first + 3, w] * value
+        scores[0, i], scores[1, i], scores[2, i], scores[3, i] = a, b, c, d
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _negative_distances(
+    rows: np.ndarray, queries: np.ndarray, first: int, scores: np.ndarray
+) -> None:
+    """scores[g, i] = -|queries[first + g] - rows[i]|^2, by differences: no digits are lost."""
+    for i in range(rows.shape[0]):
+        a = b = c = d = rows.dtype.type(0)
+        for w in range(rows.shape[1]):
+            value = rows[i, w]
+            a -= (queries[first, w] - value) ** 2
+            b -= (queries[first + 1, w] - value) ** 2
+            c -= (queries[first + 2, w] - value) ** 2
+            d -= (queries[first + 3, w] - value) ** 2
+        scores[0, i], scores[1, i], scores[2, i], scores[3, i] = a, b, c, d
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _keep_best(
+    start: int,
+    scale: np.ndarray,
+    scores: np.ndarray,
+    first: int,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """Take a block's rows, from slot `start` on, into the best [H, k] so far of a group of heads.
+
+    Each head's k best are a heap led by the worst. Slots come in ascending order and only a
+    better row enters, so ties keep the lowest slot.
+    """
+    for g in range(min(GROUP, slots.shape[0] - first)):
+        worst = similarity[first + g, 0]
+        better = np.int32(0)
+        for i in range(scale.size):  # branch-free, so that it vectorises: most blocks end here
+            better += np.int32((scores[g, i] * scale[i] > worst) & (scale[i] != 0))
+        if better == 0:
+            continue
+        head_slots, head_similarity = slots[first + g], similarity[first + g]
+        for i in range(scale.size):
+            value = scores[g, i] * scale[i]
+            if value > worst and scale[i] != 0:
+                head_similarity[0], head_slots[0] = value, start + i
+                _sink(head_slots, head_similarity, head_slots.size)
+                worst = head_similarity[0]
+
+
+@njit(nogil=True, cache=True)
+def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
+    """Restore the heap of the first `size` entries after its leader was replaced."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            return
+        if child + 1 < size and _worse(slots, similarity, child + 1, child):
+            child += 1
+        if not _worse(slots, similarity, child, parent):
+            return
+        _swap(slots, similarity, parent, child)
+        parent = child
+
+
+@njit(nogil=True, cache=True)
+def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
+    """Turn the heap into a list, best first: its worst goes to the end, again and again."""
+    for last in range(slots.size - 1, 0, -1):
+        _swap(slots, similarity, 0, last)
+        _sink(slots, similarity, last)
+
+
+@njit(nogil=True, cache=True)
+def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
+    """Whether entry i comes after entry j: less similar, or as similar at a higher slot."""
+    if similarity[i] == similarity[j]:
+        return slots[i] > slots[j]
+    return similarity[i] < similarity[j]
+
+
+@njit(nogil=True, cache=True)
+def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
+    slots[i], slots[j] = slots[j], slots[i]
+    similarity[i], similarity[j] = similarity[j], similarity[i]

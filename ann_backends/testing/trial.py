@@ -1,0 +1,150 @@
+"""One backend under test, and a world of rows that verifies everything it answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ann_backends import registry
+from ann_backends.index import Index, Settings
+from ann_backends.metric import METRICS, NORM_EPSILON
+
+DTYPES = ("float32", "float64")
+TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A backend, in one metric and precision; `min_recall` in [0, 1] is what it has to reach."""
+
+    settings: Settings
+    metric: str
+    dtype: str
+    seed: int
+    min_recall: float
+
+    def __str__(self) -> str:
+        return f"{self.settings.name}-{self.metric}-{self.dtype}"
+
+    def build(self, memory: Any, findable: str = "all") -> Index:
+        """An index over `memory` [B, N, W]."""
+        return registry.create(
+            self.settings, memory, seed=self.seed, metric=self.metric, findable=findable
+        )
+
+    def random(self, *shape: int) -> np.ndarray:
+        """Gaussian numbers of the trial's precision, the same for the same seed and shape."""
+        return np.random.default_rng(self.seed).standard_normal(shape).astype(self.dtype)
+
+
+def trials(
+    backend: str | Settings, *, seed: int = 0, min_recall: float | None = None
+) -> list[Trial]:
+    """`backend` in each of its metrics and both precisions."""
+    settings = registry.resolve(backend)
+    metrics = getattr(settings, "metrics", METRICS)
+    recall = getattr(settings, "min_recall", 1.0) if min_recall is None else min_recall
+    return [Trial(settings, metric, dtype, seed, recall) for metric in metrics for dtype in DTYPES]
+
+
+class World:
+    """A memory [B, N, W] that this harness owns, its index, and what should be findable in it."""
+
+    def __init__(self, trial: Trial, memory: np.ndarray, findable: str = "all") -> None:
+        self.trial = trial
+        self.memory = memory
+        self.findable = np.full(memory.shape[:2], findable == "all")
+        self.rng = np.random.default_rng(trial.seed + 1)
+        self.index = trial.build(memory, findable)
+
+    def write(self, slots: np.ndarray, words: np.ndarray | None = None) -> None:
+        """Overwrite the rows at `slots` [B, n], with random words unless given, and announce it."""
+        for b, own in enumerate(slots):
+            shape = (own.size, self.memory.shape[2])
+            self.memory[b, own] = self.rng.standard_normal(shape) if words is None else words[b]
+            self.findable[b, own] = True
+        self.index.update(slots)
+
+    def remove(self, slots: np.ndarray) -> None:
+        """Make the rows at `slots` [B, n] not findable."""
+        np.put_along_axis(self.findable, slots, False, axis=1)
+        self.index.remove(slots)
+
+    def random_slots(self, n: int) -> np.ndarray:
+        """[B, n] distinct slots per batch element."""
+        batch_size, memory_size, _ = self.memory.shape
+        return np.stack(
+            [self.rng.permutation(memory_size)[:n].astype(np.int64) for _ in range(batch_size)]
+        )
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """The index's slots [B, H, k], after everything about them and their similarity held."""
+        slots, similarity = self.index.search(queries, k)
+        expected = (*queries.shape[:2], k)
+        expect_equal("shape of slots", slots.shape, expected)
+        expect_equal("shape of similarity", similarity.shape, expected)
+        expect_equal("dtype of slots", slots.dtype, np.dtype(np.int64))
+        expect_equal("dtype of similarity", similarity.dtype, self.memory.dtype)
+        for b in range(queries.shape[0]):
+            for h in range(queries.shape[1]):
+                self._verify(b, queries[b, h], slots[b, h], similarity[b, h])
+        return slots
+
+    def recall(self, queries: np.ndarray, k: int) -> float:
+        """Share of the k nearest found, over all queries; equally near rows count alike."""
+        slots = self.search(queries, k)
+        shares = [
+            self._share(b, queries[b, h], slots[b, h])
+            for b in range(queries.shape[0])
+            for h in range(queries.shape[1])
+        ]
+        return float(np.mean(shares))
+
+    def _verify(self, b: int, query: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
+        found = min(slots.size, int(self.findable[b].sum()))
+        where = f"element {b}, {int(self.findable[b].sum())} rows findable, slots {slots.tolist()}"
+        expect_equal(f"padding ({where})", slots[found:].tolist(), [-1] * (slots.size - found))
+        padding, slots, similarity = similarity[found:], slots[:found], similarity[:found]
+        expect(
+            bool((padding == -np.inf).all()), f"{where}: got {padding}, expected -inf as padding"
+        )
+        inside = (slots >= 0) & (slots < self.memory.shape[1])
+        expect(bool(inside.all()), f"{where}: expected {found} slots of the memory")
+        expect(np.unique(slots).size == found, f"{where}: expected distinct slots")
+        expect(bool(self.findable[b, slots].all()), f"{where}: expected findable slots only")
+        expect(bool((np.diff(similarity) <= 0).all()), f"{where}: got {similarity}, not best first")
+        present = similarity_of(query, self.memory[b, slots], self.trial.metric)
+        tolerance = TOLERANCE[self.trial.dtype]
+        expect(
+            np.allclose(similarity, present, rtol=tolerance, atol=tolerance),
+            f"{where}: got similarity {similarity}, expected that of the present rows {present}",
+        )
+
+    def _share(self, b: int, query: np.ndarray, slots: np.ndarray) -> float:
+        rows = np.flatnonzero(self.findable[b])
+        k = min(slots.size, rows.size)
+        exact = similarity_of(query, self.memory[b, rows], self.trial.metric)
+        least = np.sort(exact)[-k]
+        found = similarity_of(query, self.memory[b, slots[:k]], self.trial.metric)
+        return float(np.mean(found >= least - TOLERANCE[self.trial.dtype] * (1 + abs(least))))
+
+
+def similarity_of(query: np.ndarray, words: np.ndarray, metric: str) -> np.ndarray:
+    """Similarity of query [W] to words [n, W] in double precision: [n]. The harness's own code."""
+    q, m = query.astype(np.float64), words.astype(np.float64)
+    if metric == "l2":
+        return -((m - q) ** 2).sum(axis=1)
+    return (m @ q) / np.sqrt((q @ q + NORM_EPSILON) * ((m * m).sum(axis=1) + NORM_EPSILON))
+
+
+def expect(holds: bool, message: str) -> None:
+    """Raise AssertionError with `message` unless it `holds`; unlike `assert`, under -O too."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def expect_equal(what: str, got: object, expected: object) -> None:
+    """`got` equals `expected`."""
+    expect(got == expected, f"{what}: got {got}, expected {expected}")

@@ -1,0 +1,1 @@
+"""The asv suites: what a step costs in time and memory, against N and T."""

@@ -1,0 +1,51 @@
+"""A model and one forward and backward pass of it, ready to be measured."""
+
+from __future__ import annotations
+
+import torch
+
+import sam
+
+from . import grid
+
+
+def build(name: str, memory_size: int) -> torch.nn.Module:
+    """A model of the grid in the paper's size; "sam-exact" is SAM with the index `exact`."""
+    torch.manual_seed(0)
+    sizes = {"input_size": grid.INPUT_SIZE, "output_size": grid.OUTPUT_SIZE}
+    sizes["hidden_size"] = grid.HIDDEN_SIZE
+    model, _, ann = name.partition("-")
+    if model == "lstm":
+        return sam.build(model, **sizes)
+    sizes |= {
+        "memory_size": memory_size,
+        "word_size": grid.WORD_SIZE,
+        "num_heads": grid.NUM_HEADS,
+    }
+    return sam.build(model, **sizes, **({"k": grid.K, "ann": ann} if ann else {}))
+
+
+class Pass:
+    """Calls run one forward and backward pass over T steps, each going on from the last.
+
+    The memory is full: it starts as random rows, all of them written and indexed. `warm_ups`
+    passes are made at once, so that nothing is compiled or allocated for the first time later.
+    """
+
+    def __init__(
+        self, name: str, memory_size: int, sequence_length: int, batch_size: int, *, warm_ups: int
+    ) -> None:
+        torch.set_num_threads(1)
+        self.model = build(name, memory_size)
+        self.inputs = torch.randn(sequence_length, batch_size, grid.INPUT_SIZE)
+        self.gradient = torch.ones(sequence_length, batch_size, grid.OUTPUT_SIZE)
+        memory = None if name == "lstm" else torch.randn(memory_size, grid.WORD_SIZE)
+        self.state = self.model.initial_state(batch_size, memory)
+        for _ in range(warm_ups):
+            self()
+
+    def __call__(self) -> None:
+        self.model.zero_grad()
+        outputs, state = self.model(self.inputs, self.state)
+        outputs.backward(self.gradient)
+        self.state = state.detach()

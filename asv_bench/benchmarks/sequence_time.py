@@ -1,0 +1,18 @@
+"""The time of a pass against the number of its steps: linear, or something is wrong."""
+
+from __future__ import annotations
+
+from . import grid, timing
+
+
+class SequenceTime(timing.Timed):
+    params = (grid.MODELS, [64, 1024, 65536], [10, 100, 1000, 10000])
+    param_names = ("model", "memory_size", "sequence_length")
+
+    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+        if memory_size == 65536:
+            return False
+        return sequence_length <= (1000 if model == "lstm" or grid.is_sparse(model) else 100)
+
+    def time_forward_backward(self, model: str, memory_size: int, sequence_length: int) -> None:
+        self.run_pass()

@@ -1,0 +1,19 @@
+"""Figure 1a of Rae et al. 2016: the time of a step against the size of the memory."""
+
+from __future__ import annotations
+
+from . import grid, timing
+
+
+class StepTime(timing.Timed):
+    params = (grid.MODELS, grid.MEMORY_SIZES, grid.SEQUENCE_LENGTHS)
+    param_names = ("model", "memory_size", "sequence_length")
+
+    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+        largest = {1: 65536, 10: 4096, 100: 64}
+        if grid.is_sparse(model):
+            largest = {1: 1048576, 10: 1048576, 100: 64}
+        return memory_size <= largest[sequence_length]
+
+    def time_forward_backward(self, model: str, memory_size: int, sequence_length: int) -> None:
+        self.run_pass()

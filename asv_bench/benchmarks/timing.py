@@ -1,0 +1,42 @@
+"""What the suites of wall time share."""
+
+from __future__ import annotations
+
+from . import grid
+
+
+class Timed:
+    """Wall time of one forward and backward pass over T steps at batch 8, on one thread.
+
+    Divide by T for the time of a step. A subclass has a method `time_forward_backward`, which a
+    base of asv's suites must not have, that calls `run_pass`. asv calls `setup` before every sample, so the pass is made
+    once per process and kept.
+    """
+
+    version = "1"
+    timeout = 600
+    rounds = 1 if grid.PROFILE == "quick" else 4
+    repeat = (7, 30, 1.0)  # at least 7 samples, without which asv sees no regression
+    warmup_time = 0
+    min_run_count = 1
+    number = 1
+    _pass = None
+
+    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+        raise NotImplementedError
+
+    def setup(self, model: str, memory_size: int, sequence_length: int) -> None:
+        if Timed._pass is not None:
+            return
+        parameters = (model, memory_size, sequence_length)
+        reason = grid.reason_to_skip(
+            *parameters, grid.SPEED_BATCH_SIZE, quick=self.in_quick_profile(*parameters)
+        )
+        if reason:
+            grid.skip(type(self).__name__, parameters, reason)
+        from . import passes
+
+        Timed._pass = passes.Pass(*parameters, grid.SPEED_BATCH_SIZE, warm_ups=2)
+
+    def run_pass(self) -> None:
+        Timed._pass()

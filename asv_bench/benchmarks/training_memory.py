@@ -1,0 +1,43 @@
+"""Figure 1b of Rae et al. 2016: the memory that training takes against the size of the memory."""
+
+from __future__ import annotations
+
+from . import grid
+
+SEQUENCE_LENGTH = 100
+
+
+class TrainingMemory:
+    """Peak of resident memory during a forward and backward pass over 100 steps at batch 1.
+
+    What was resident after initialisation (the memory itself, its index) is not counted. The
+    memory is full. asv gives every point a fresh process.
+    """
+
+    version = "1"
+    unit = "bytes"
+    timeout = 600
+    params = (grid.MODELS, grid.MEMORY_SIZES)
+    param_names = ("model", "memory_size")
+
+    def setup(self, model: str, memory_size: int) -> None:
+        reason = grid.reason_to_skip(
+            model,
+            memory_size,
+            SEQUENCE_LENGTH,
+            grid.MEMORY_BATCH_SIZE,
+            quick=grid.is_sparse(model) or memory_size <= 65536,
+        )
+        if reason:
+            grid.skip(type(self).__name__, (model, memory_size), reason)
+
+    def track_peak_bytes(self, model: str, memory_size: int) -> int:
+        from . import resident
+
+        resident.return_freed_memory_at_once()
+        from . import passes
+
+        sizes = (SEQUENCE_LENGTH, grid.MEMORY_BATCH_SIZE)
+        # Libraries allocate workspaces when first used: not the model's.
+        passes.Pass(model, grid.MEMORY_SIZES[0], *sizes, warm_ups=3)
+        return resident.peak_of(passes.Pass(model, memory_size, *sizes, warm_ups=0))

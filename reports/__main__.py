@@ -1,0 +1,103 @@
+"""The command line: `python -m reports build RESULTS --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reports import build, files
+
+_EXAMPLES = """\
+examples:
+  python -m reports build .asv/results
+  python -m reports build .asv/results --machine laptop --commit 1a2b3c4 --out /tmp/report
+  python -m reports build .asv/results/laptop/1a2b3c4d-existing.json
+  python -m reports list .asv/results
+
+exit status: 0 with a report (files that could not be read are named on stderr and in the report),
+1 without one (a report that stood there before stays as it was), 2 for a wrong command line.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    choice = build.Choice(options.machine, options.commit, options.env)
+    try:
+        if options.command == "list":
+            return _list(options.results)
+        index = build.build(options.results, options.out, choice, print, _complain)
+    except (build.NothingRead, files.NoSuchRun, OSError) as error:
+        _complain(f"no report: {error}")
+        return 1
+    print(f"report: {index}")
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _list(source: Path) -> int:
+    runs, problems = files.find_runs(source)
+    for run in runs:
+        date = run.date.date().isoformat() if run.date else "no date"
+        print(f"{run.machine}  {run.commit[:10]}  {date}  {run.path}")
+    for problem in problems:
+        _complain(f"not read: {problem}")
+    if not runs:
+        _complain(f"no result file in {source}")
+    return 0 if runs else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reports",
+        description="Rebuild the paper's Figure 1 and the tables beside it from asv results.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # `list` takes no choice; build always has one.
+    parser.set_defaults(machine="", commit="", env="")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    job = commands.add_parser(
+        "build",
+        help="write index.html, tables and figures",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_results(job)
+    job.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/report"),
+        metavar="DIR",
+        help="folder of the report (default: %(default)s); other files in it are left alone",
+    )
+    job.add_argument("--machine", default="", metavar="NAME", help="only this machine's results")
+    job.add_argument(
+        "--commit",
+        default="",
+        metavar="HASH",
+        help="this commit, a prefix will do (default: latest)",
+    )
+    job.add_argument(
+        "--env", default="", metavar="TEXT", help="only environments whose name contains TEXT"
+    )
+    _add_results(commands.add_parser("list", help="list the result files there are"))
+    return parser
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="an asv results directory, one machine's folder in it, or one result file",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Imports go downward only: reports | asv_bench -> sam -> ann_backends."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"sam", "ann_backends", "reports", "asv_bench", "tests"}
+# Of the packages that matter here, what each layer may import at all.
+ALLOWED = {
+    "ann_backends": {"ann_backends", "numpy", "numba"},
+    "sam": {"sam", "ann_backends", "numpy", "numba", "torch"},
+    "asv_bench": {"asv_bench", "sam", "ann_backends", "numpy", "torch", "psutil"},
+    "reports": {"reports", "pandas", "matplotlib", "numpy"},
+}
+
+
+def imports_of(path):
+    """(top-level package, whole name) of each absolute import in a file, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.partition(".")[0], alias.name
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0], node.module
+
+
+@pytest.mark.parametrize("layer", ALLOWED)
+def test_a_layer_imports_only_what_it_may(layer):
+    files = list((ROOT / layer).rglob("*.py"))
+    assert files
+    for path in files:
+        for package, _ in imports_of(path):
+            assert package in ALLOWED[layer] | sys.stdlib_module_names, f"{path}: {package}"
+
+
+def test_sam_uses_only_public_names_of_the_backends():
+    for path in (ROOT / "sam").rglob("*.py"):
+        for package, name in imports_of(path):
+            assert package != "ann_backends" or name == "ann_backends", f"{path}: {name}"
+
+
+def test_oracles_import_nothing_of_ours():
+    oracles = list((ROOT / "tests").rglob("oracle_*.py"))
+    assert oracles
+    for path in oracles:
+        assert not {package for package, _ in imports_of(path)} & OURS, path
+
+
+def test_there_is_no_cycle_between_modules():
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for layer in ALLOWED
+        for path in (ROOT / layer).rglob("*.py")
+    }
+    below = {
+        name: {used for _, used in imports_of(path) if used in modules and used != name}
+        for name, path in modules.items()
+        if not path.name == "__init__.py"
+    }
+    while leaves := {name for name, uses in below.items() if not uses & below.keys()}:
+        below = {name: uses for name, uses in below.items() if name not in leaves}
+    assert not below, f"these import each other: {sorted(below)}"
+
+
+@pytest.mark.parametrize(
+    ("package", "unwanted"),
+    [
+        ("ann_backends", "torch faiss pynndescent hnswlib"),
+        ("reports", "torch sam ann_backends numba"),
+        ("sam", "faiss pynndescent hnswlib pandas matplotlib"),
+    ],
+)
+def test_importing_a_package_loads_nothing_heavy_it_does_not_need(package, unwanted):
+    code = f"import {package}, sys; print([m for m in {unwanted.split()} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"

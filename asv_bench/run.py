@@ -75,8 +75,7 @@ def asv(*arguments: str, variables: dict[str, str] | None = None) -> int:
     """Run asv on the suites here; returns its exit status."""
     command, *options = arguments
     return subprocess.run(
-        [sys.executable, "-m", "asv", command, *options]
-        + (["--config", str(HERE / "asv.conf.json")] if command == "run" else []),
+        [sys.executable, "-m", "asv", command, "--config", str(HERE / "asv.conf.json"), *options],
         env=os.environ | ONE_THREAD | (variables or {}),
         check=False,
     ).returncode

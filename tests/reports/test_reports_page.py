@@ -29,7 +29,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = {**factory.realistic(), "toy.track_<b>": [[3], []]}
     factory.write(folder / "results" / "toybox", factory.result(rows))
     factory.write(folder / "results" / "toybox", "{", "broken.json")
-    environment = {"threads": 1, "torch": "2.13.0", "profile": "quick", "commit": factory.COMMIT}
+    environment = {
+        "threads": 1,
+        "torch": "2.13.0",
+        "commit": factory.COMMIT,
+        "uncommitted_changes": True,
+    }
     side = folder / "results" / "toybox" / "environment.json"
     side.write_text(json.dumps(environment))
     assert main(["build", str(folder / "results"), "--out", str(folder / "report")]) == 0
@@ -70,7 +75,7 @@ def test_the_page_says_what_was_run_and_what_is_missing(built: Path) -> None:
     for words in (
         "Toy CPU, 16.0 GiB RAM, Linux 6.1; 1 thread; Python 3.11, torch 2.13.0",
         "numpy not recorded",
-        "commit 0123456789 of 2023-11-14",
+        "commit 0123456789 with uncommitted changes (dated 2023-11-14)",
         "about 38 copies",
         "NTM / SAM k-d",
         "failed: an error or a timeout",

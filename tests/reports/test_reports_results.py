@@ -102,10 +102,12 @@ def test_unknown_benchmarks_and_their_parameters_are_kept(tmp_path: Path) -> Non
 
 def test_a_skip_has_its_own_reason_where_it_was_recorded(tmp_path: Path) -> None:
     rows = factory.row([["ntm", "dam"], [64]], lambda *key: factory.SKIP, False)
-    skipped = [{"model": "ntm", "memory_size": 64, "reason": "needs 31 GiB, limit 24 GiB"}]
+    line = {"benchmark": "TrainingMemory", "params": ["ntm", 64], "reason": "needs 31 GiB"}
+    (tmp_path / "toybox").mkdir()
+    (tmp_path / "toybox" / "reasons-training_memory.jsonl").write_text(json.dumps(line) + "\n")
     content = factory.result({factory.PEAK: rows})
-    frame = tidy(tmp_path, content, environment={"skipped": skipped, "commit": "01234567"})
-    assert one(frame, model="ntm").reason == "skipped: needs 31 GiB, limit 24 GiB"
+    frame = tidy(tmp_path, content, environment={"commit": "01234567"})
+    assert one(frame, model="ntm").reason == "skipped: needs 31 GiB"
     assert one(frame, model="dam").reason == results.SKIPPED
 
 
@@ -114,6 +116,16 @@ def test_an_environment_of_another_commit_is_not_this_run_s(tmp_path: Path) -> N
     (path.parent / "environment.json").write_text('{"commit": "fedcba98", "torch": "1.0"}')
     runs, _ = files.find_runs(path)
     assert runs[0].environment == {}
+
+
+def test_what_the_benchmarks_keep_beside_their_results_is_no_result(tmp_path: Path) -> None:
+    path = factory.write(tmp_path / "toybox", factory.result({}))
+    (path.parent / "finished-quick.json").write_text("{}")
+    (path.parent / "reasons-step_time.jsonl").write_text('{"benchmark": "StepTi')
+    runs, problems = files.find_runs(tmp_path)
+    assert len(runs) == 1
+    assert [Path(problem.path).name for problem in problems] == ["reasons-step_time.jsonl"]
+    assert runs[0].reasons == {}
 
 
 @pytest.mark.parametrize(

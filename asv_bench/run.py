@@ -3,7 +3,7 @@
     python asv_bench/run.py [--profile quick|full] [--suite NAME ...] [--fresh]
 
 Results go where `asv.conf.json` says, under the commit that is checked out, with
-`environment.json` (what was run, on which versions) and `reasons-SUITE.jsonl` (why points were
+`environment.jsonl` (what was run, on which versions) and `reasons-SUITE.jsonl` (why points were
 left out) beside them. Each suite is saved when it ends; a run that was stopped goes on with the
 suites that are missing unless `--fresh` is given.
 """
@@ -21,9 +21,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from asv.machine import Machine
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / ".asv" / "results"
-MACHINE = platform.node()
 SUITES = ["step_time", "sequence_time", "training_memory", "initial_memory"]
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
@@ -39,10 +40,10 @@ def main() -> int:
 
     commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
     code = f"{commit} {hashlib.sha256(changes.encode()).hexdigest()}" if changes else commit
-    asv("machine", "--machine", MACHINE, "--yes")
-    folder = RESULTS / MACHINE
+    asv("machine", "--yes", quiet=True)
+    folder = RESULTS / Machine.load(interactive=False).machine
     folder.mkdir(parents=True, exist_ok=True)
-    progress = folder / f"finished-{arguments.profile}.json"
+    progress = folder / f"finished-{arguments.profile}.jsonl"
     finished = [] if arguments.fresh else read_json(progress).get(code, [])
     for suite in arguments.suite or SUITES:
         if suite in finished:
@@ -50,7 +51,7 @@ def main() -> int:
             continue
         print(f"{suite}: {arguments.profile} profile", flush=True)
         status = run_suite(suite, arguments.profile, commit, folder)
-        write_json(folder / "environment.json", environment(commit, changes, arguments.profile))
+        write_json(folder / "environment.jsonl", environment(commit, changes, arguments.profile))
         if status == 0:
             finished.append(suite)
             write_json(progress, {code: finished})
@@ -66,17 +67,19 @@ def run_suite(suite: str, profile: str, commit: str, folder: Path) -> int:
     variables = {"SAM_BENCH_PROFILE": profile, "SAM_BENCH_REASONS": str(reasons.absolute())}
     return asv(
         *("run", "--environment", "existing:same", "--set-commit-hash", commit),
-        *("--bench", rf"^{suite}\.", "--machine", MACHINE),
+        *("--bench", rf"^{suite}\.", "--machine", folder.name),
         variables=variables,
     )
 
 
-def asv(*arguments: str, variables: dict[str, str] | None = None) -> int:
+def asv(
+    command: str, *options: str, variables: dict[str, str] | None = None, quiet: bool = False
+) -> int:
     """Run asv on the suites here; returns its exit status."""
-    command, *options = arguments
     return subprocess.run(
         [sys.executable, "-m", "asv", command, "--config", str(HERE / "asv.conf.json"), *options],
         env=os.environ | ONE_THREAD | (variables or {}),
+        stdout=subprocess.DEVNULL if quiet else None,
         check=False,
     ).returncode
 
@@ -111,7 +114,7 @@ def read_json(path: Path) -> dict[str, list[str]]:
 
 
 def write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

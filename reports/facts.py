@@ -26,7 +26,7 @@ def facts(run: Run) -> dict[str, str]:
         "Threads": _threads(run),
         "Python": _python(run),
         **{name: _version(run, name) for name in _PACKAGES},
-        "Commit": run.commit[:10] or NOT_RECORDED,
+        "Commit": _commit(run),
         "Commit date": run.date.date().isoformat() if run.date else NOT_RECORDED,
         "Measured": _minute(run),
     }
@@ -45,7 +45,9 @@ def lead(known: Mapping[str, str]) -> str:
         threads = f"threads {threads}"
     versions = ", ".join(f"{name} {known[name]}" for name in ("Python", *_PACKAGES))
     place = f"{known['Machine']}: {known['CPU']}, {known['RAM']} RAM, {known['OS']}"
-    return f"{place}; {threads}; {versions}; commit {known['Commit']} of {known['Commit date']}."
+    return (
+        f"{place}; {threads}; {versions}; commit {known['Commit']} (dated {known['Commit date']})."
+    )
 
 
 def _first(key: str, *places: Mapping[str, Any]) -> str:
@@ -85,6 +87,11 @@ def _version(run: Run, name: str) -> str:
     if run.environment.get(name):
         return str(run.environment[name])
     return _first_of((name, f"pip+{name}"), run.data.get("requirements"))
+
+
+def _commit(run: Run) -> str:
+    changed = " with uncommitted changes" if run.environment.get("uncommitted_changes") else ""
+    return run.commit[:10] + changed
 
 
 def _minute(run: Run) -> str:

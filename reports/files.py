@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 API_VERSION = 2
-SIDE_FILES = {"machine.json", "benchmarks.json", "environment.json"}
+SIDE_FILES = ("machine.json", "benchmarks.json")
+Reasons = dict[tuple[object, ...], str]
 _NEEDED = ("commit_hash", "params", "result_columns", "results")
 
 
@@ -32,8 +33,9 @@ class Unreadable(Exception):
 class Run:
     """One asv result file (one machine, commit and environment) and what stands beside it.
 
-    `environment` is the optional environment.json of the machine's folder, empty when it is
-    missing or speaks of another commit; `declared` is benchmarks.json.
+    `environment` is the optional environment.jsonl of the machine's folder and `reasons` what its
+    reasons-*.jsonl say of skipped points, by the benchmark's class and its parameters; both are
+    empty when they are missing or speak of another commit. `declared` is benchmarks.json.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Run:
     machine_info: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     declared: dict[str, Any] = field(default_factory=dict)
+    reasons: Reasons = field(default_factory=dict)
 
     @property
     def machine(self) -> str:
@@ -105,6 +108,18 @@ def load_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def load_reasons(path: Path) -> Reasons:
+    """Lines of {"benchmark": class, "params": [...], "reason": text}, by class and parameters."""
+    found: Reasons = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            found[(entry["benchmark"], *entry["params"])] = str(entry["reason"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unreadable(f"not lines of benchmark, params and reason ({error})") from error
+    return found
+
+
 def _load_result(path: Path) -> dict[str, Any]:
     data = load_json(path)
     missing = [key for key in _NEEDED if key not in data]
@@ -137,7 +152,7 @@ def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
         paths = [source]
     elif source.is_dir():
         paths = sorted({*source.glob("*.json"), *source.glob("*/*.json")})
-        paths = [path for path in paths if path.name not in SIDE_FILES and path.is_file()]
+        paths = [path for path in paths if path.is_file() and not _is_side_file(path)]
     else:
         return [], [Problem(str(source), "no such file or directory")]
     runs: list[Run] = []
@@ -153,12 +168,17 @@ def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
     return runs, problems
 
 
+def _is_side_file(path: Path) -> bool:
+    return path.name in SIDE_FILES
+
+
 class _SideFiles:
-    """Reads machine.json, environment.json and benchmarks.json once each, noting problems."""
+    """Reads what stands beside result files, each file once, noting problems."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
         self._seen: dict[Path, dict[str, Any]] = {}
+        self._reasons: dict[Path, Reasons] = {}
 
     def _optional(self, path: Path) -> dict[str, Any]:
         if path not in self._seen:
@@ -173,15 +193,28 @@ class _SideFiles:
     def complete(self, path: Path, data: dict[str, Any]) -> Run:
         """The run of result file `path` with what its neighbours say."""
         folder = path.resolve().parent
-        environment = self._optional(folder / "environment.json")
+        environment = self._optional(folder / "environment.jsonl")
         said = str(environment.get("commit") or data["commit_hash"])
-        # An environment.json of another commit must not lend this run its versions.
+        reasons = self._reasons_in(folder)
+        # An environment.jsonl of another commit must not lend this run its versions.
         if not (data["commit_hash"].startswith(said) or said.startswith(data["commit_hash"])):
-            environment = {}
+            environment, reasons = {}, {}
         declared = self._optional(folder.parent / "benchmarks.json") or self._optional(
             folder / "benchmarks.json"
         )
-        return Run(path, data, self._optional(folder / "machine.json"), environment, declared)
+        machine = self._optional(folder / "machine.json")
+        return Run(path, data, machine, environment, declared, reasons)
+
+    def _reasons_in(self, folder: Path) -> Reasons:
+        """All lines of the folder's reasons-*.jsonl; of several for one point the last holds."""
+        if folder not in self._reasons:
+            self._reasons[folder] = {}
+            for path in sorted(folder.glob("reasons-*.jsonl")):
+                try:
+                    self._reasons[folder] |= load_reasons(path)
+                except Unreadable as error:
+                    self._problems.append(Problem(str(path), str(error)))
+        return self._reasons[folder]
 
 
 class NoSuchRun(Exception):

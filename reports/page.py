@@ -33,7 +33,7 @@ def render(report: Report) -> str:
     counts = report.frame.status.value_counts()
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     parts = {
-        "title": f"Sparse access memory: {known['Machine']} at {known['Commit']}",
+        "title": f"Sparse access memory: {known['Machine']} at {report.run.commit[:10]}",
         "lead": facts.lead(known),
         "last_points": str(tables.LAST_POINTS),
         "paper_note": paper.NTM_NOTE,

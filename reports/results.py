@@ -38,8 +38,6 @@ SKIPPED = (
     "skipped in setup: needs more memory or time than the profile allows "
     "(or left out by a --bench pattern)"
 )
-LSTM_SIZE = 64
-LSTM_SKIPPED = "skipped: the LSTM has no memory, one size is measured for it"
 FAILED = "failed: an error or a timeout"
 NOT_RUN = "not run: not in this result file"
 
@@ -93,7 +91,7 @@ def _benchmark_rows(run: Run, name: str) -> list[Row]:
     rows = []
     for key, outcome in values.items():
         row = {**common, **_parameters(name, entry, key), **outcome}
-        rows.append(_with_reason(run, _per_step(name, row)))
+        rows.append(_with_reason(run, _per_step(name, row), key))
     return rows
 
 
@@ -196,17 +194,10 @@ def _per_step(name: str, row: Row) -> Row:
     return row
 
 
-def _with_reason(run: Run, row: Row) -> Row:
-    """A skip's own reason, where environment.json holds it under "skipped"."""
+def _with_reason(run: Run, row: Row, key: tuple[str, ...]) -> Row:
+    """A skip's own reason, where the benchmarks noted one beside their results."""
     if row["status"] != "skipped":
         return row
-    entries = run.environment.get("skipped")
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or not entry.get("reason"):
-            continue
-        keys = set(entry) & {"benchmark", "model", "memory_size", "sequence_length"}
-        if keys and all(entry[key] == row.get(key) for key in keys):
-            return {**row, "reason": f"skipped: {entry['reason']}"}
-    if row.get("model") == "lstm" and row.get("memory_size", 0) > LSTM_SIZE:
-        return {**row, "reason": LSTM_SKIPPED}
-    return row
+    owner = row["benchmark"].split(".")[-2:][0]
+    reason = run.reasons.get((owner, *map(_literal, key)))
+    return {**row, "reason": f"skipped: {reason}"} if reason else row

@@ -20,6 +20,10 @@ from sam.model import MemoryModel, State
 
 INITIAL_MEMORY = 1e-6  # constant at the start: Collier & Beel 2018, section 3
 
+# How many numbers a temporary buffer may have: larger work is done piece by piece. The pieces stay
+# in the cache, where a fresh buffer for all would cost more in page faults than the arithmetic.
+BLOCK = 1 << 18
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DenseState(State):
@@ -186,7 +190,7 @@ class ContentRead(torch.autograd.Function):
     ) -> tuple[Tensor | None, None, Tensor, Tensor, None]:
         memory, scale, queries, strengths, similarities, weights = ctx.saved_tensors
         to_logits = softmax_backward(to_weights + torch.bmm(to_words, memory.mT), weights)
-        to_strengths = (to_logits * similarities).sum(-1, keepdim=True)
+        to_strengths = dot(to_logits, similarities)
         to_queries, factors = ctx.similarity.backward(
             to_logits.mul_(strengths), similarities, queries, memory, scale
         )
@@ -198,5 +202,9 @@ class ContentRead(torch.autograd.Function):
 
 def softmax_backward(to_weights: Tensor, weights: Tensor) -> Tensor:
     """The gradient of the logits of `weights`, a softmax over the last axis."""
-    mean = (weights * to_weights).sum(-1, keepdim=True)
-    return (to_weights - mean).mul_(weights)
+    return (to_weights - dot(weights, to_weights)).mul_(weights)
+
+
+def dot(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products over the last axis, which stays as an axis of one."""
+    return (left * right).sum(-1, keepdim=True)

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sam.dense import BLOCK
+
 # The factor that is left after the erases of a group of heads, prod_h (1 - w_h(i) e_h), is a sum
 # over subsets of the group: one matrix product of inner size 2^heads, where head by head it would
 # take a buffer [B, N, W] each. Groups of more than four heads would cost more than they save.
 GROUP = 4
-
-# Temporary buffers of the memory's shape are made for so many numbers at a time: they stay in the
-# cache, where a fresh buffer for all would cost more in page faults than the arithmetic.
-BLOCK = 1 << 18
 
 
 def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
@@ -24,12 +22,12 @@ def erase_and_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -
     """
     result = torch.empty_like(memory, memory_format=torch.contiguous_format)
     for batch, slots in _blocks(memory):
-        words, block_weights = memory[batch, slots], weights[batch, :, slots]
+        block_weights = weights[batch, :, slots]
         first, *others = _groups(block_weights, erase[batch])
-        kept = _kept(*first, out=result[batch, slots])
+        kept = first.kept(out=result[batch, slots])
         for group in others:
-            kept.mul_(_kept(*group))
-        kept.mul_(words).baddbmm_(block_weights.mT, add[batch])
+            kept.mul_(group.kept())
+        kept.mul_(memory[batch, slots]).baddbmm_(block_weights.mT, add[batch])
     return result
 
 
@@ -43,21 +41,20 @@ def erase_backward(
     to_weights, to_erase = torch.empty_like(weights), torch.zeros_like(erase)
     for batch, slots in _blocks(memory):
         to_new = gradient[batch, slots]
-        groups = list(_groups(weights[batch, :, slots], erase[batch]))
-        kept = [_kept(*group) for group in groups]
+        groups = _groups(weights[batch, :, slots], erase[batch])
         for index, group in enumerate(groups):
             # Of this group's product: what comes back times all that it was multiplied with.
             to_kept = to_new * memory[batch, slots]
-            for factor in kept[:index] + kept[index + 1 :]:
-                to_kept.mul_(factor)
+            for other in groups[:index] + groups[index + 1 :]:
+                to_kept.mul_(other.kept())
             heads = slice(index * GROUP, (index + 1) * GROUP)
-            from_weights, from_erase = _kept_backward(to_kept, *group)
+            from_weights, from_erase = group.backward(to_kept)
             to_weights[batch, heads, slots] = from_weights
             to_erase[batch, heads] += from_erase
         if to_memory is not None:
-            block = torch.mul(to_new, kept[0], out=to_memory[batch, slots])
-            for factor in kept[1:]:
-                block.mul_(factor)
+            block = groups[0].kept(out=to_memory[batch, slots]).mul_(to_new)
+            for group in groups[1:]:
+                block.mul_(group.kept())
     return to_weights, to_erase
 
 
@@ -71,26 +68,40 @@ def _blocks(memory: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(batch, batch + memories), slice(slot, slot + slots)
 
 
-def _groups(weights: Tensor, erase: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(weights.split(GROUP, 1), erase.split(GROUP, 1), strict=True)
+class _Group:
+    """prod_h (1 - w_h(i) e_h) of at most GROUP heads, as a sum over the subsets of the heads.
+
+    weights: [B, G, N]. erase: [B, G, W].
+    """
+
+    def __init__(self, weights: Tensor, erase: Tensor) -> None:
+        self.sizes = [weights.shape[-1], erase.shape[-1]]
+        self.factors = torch.cat([weights, -erase], -1)  # [B, G, N + W]
+        self.products = _subset_products(self.factors)  # [B, 2^G, N + W]
+
+    def kept(self, out: Tensor | None = None) -> Tensor:
+        """The product itself, [B, N, W]."""
+        left, right = self.products.split(self.sizes, -1)
+        return torch.bmm(left.mT, right, out=out)
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of weights and erase from that of the product."""
+        left, right = self.products.split(self.sizes, -1)
+        to_products = [torch.bmm(right, gradient.mT), torch.bmm(left, gradient)]
+        to_factors = _subset_products_backward(
+            torch.cat(to_products, -1), self.products, self.factors
+        )
+        to_weights, to_negative_erase = to_factors.split(self.sizes, -1)
+        return to_weights, -to_negative_erase
 
 
-def _kept(weights: Tensor, erase: Tensor, out: Tensor | None = None) -> Tensor:
-    """prod_h (1 - w_h(i) e_h), [B, N, W], of one group of heads."""
-    left, right = _subset_products(weights), _subset_products(-erase)
-    return torch.bmm(left.mT, right, out=out)
-
-
-def _kept_backward(gradient: Tensor, weights: Tensor, erase: Tensor) -> tuple[Tensor, Tensor]:
-    left, right = _subset_products(weights), _subset_products(-erase)
-    to_left = torch.bmm(right, gradient.mT)
-    to_right = torch.bmm(left, gradient)
-    to_weights = _subset_products_backward(to_left, left, weights)
-    return to_weights, -_subset_products_backward(to_right, right, -erase)
+def _groups(weights: Tensor, erase: Tensor) -> list[_Group]:
+    parts = zip(weights.split(GROUP, 1), erase.split(GROUP, 1), strict=True)
+    return [_Group(*part) for part in parts]
 
 
 def _subset_products(factors: Tensor) -> Tensor:
-    """[B, H, X] -> [B, 2^H, X]: the product of every subset of the heads, the empty one first."""
+    """[B, G, X] -> [B, 2^G, X]: the product of every subset of the heads, the empty one first."""
     products = torch.ones_like(factors[:, :1])
     for factor in factors.split(1, 1):
         products = torch.cat([products, products * factor], 1)
@@ -98,11 +109,11 @@ def _subset_products(factors: Tensor) -> Tensor:
 
 
 def _subset_products_backward(gradient: Tensor, products: Tensor, factors: Tensor) -> Tensor:
-    """Undoes the doublings of `_subset_products`, last head first."""
-    to_factors = torch.empty_like(factors)
-    for head in reversed(range(factors.shape[1])):
-        size = 1 << head
-        without, with_head = gradient[:, :size], gradient[:, size : 2 * size]
-        to_factors[:, head] = (with_head * products[:, :size]).sum(1)
-        gradient = without + with_head * factors[:, head : head + 1]
-    return to_factors
+    """The gradient of the factors: undoes the doublings of `_subset_products`, last head first."""
+    to_factors = []
+    for factor in reversed(factors.split(1, 1)):
+        without, with_head = gradient.chunk(2, 1)
+        products = products[:, : without.shape[1]]
+        to_factors.append((with_head * products).sum(1, keepdim=True))
+        gradient = torch.addcmul(without, with_head, factor)
+    return torch.cat(to_factors[::-1], 1)

@@ -13,7 +13,7 @@ OURS = {"sam", "ann_backends", "reports", "asv_bench", "tests"}
 ALLOWED = {
     "ann_backends": {"ann_backends", "numpy", "numba"},
     "sam": {"sam", "ann_backends", "numpy", "numba", "torch"},
-    "asv_bench": {"asv_bench", "sam", "ann_backends", "numpy", "torch", "psutil"},
+    "asv_bench": {"asv_bench", "asv", "sam", "ann_backends", "numpy", "torch", "psutil"},
     "reports": {"reports", "pandas", "matplotlib", "numpy"},
 }
 

@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "commit": factory.COMMIT,
         "uncommitted_changes": True,
     }
-    side = folder / "results" / "toybox" / "environment.json"
+    side = folder / "results" / "toybox" / "environment.jsonl"
     side.write_text(json.dumps(environment))
     assert main(["build", str(folder / "results"), "--out", str(folder / "report")]) == 0
     return folder

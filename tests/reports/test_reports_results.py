@@ -113,14 +113,13 @@ def test_a_skip_has_its_own_reason_where_it_was_recorded(tmp_path: Path) -> None
 
 def test_an_environment_of_another_commit_is_not_this_run_s(tmp_path: Path) -> None:
     path = factory.write(tmp_path / "toybox", factory.result({}))
-    (path.parent / "environment.json").write_text('{"commit": "fedcba98", "torch": "1.0"}')
+    (path.parent / "environment.jsonl").write_text('{"commit": "fedcba98", "torch": "1.0"}')
     runs, _ = files.find_runs(path)
     assert runs[0].environment == {}
 
 
 def test_what_the_benchmarks_keep_beside_their_results_is_no_result(tmp_path: Path) -> None:
     path = factory.write(tmp_path / "toybox", factory.result({}))
-    (path.parent / "finished-quick.json").write_text("{}")
     (path.parent / "reasons-step_time.jsonl").write_text('{"benchmark": "StepTi')
     runs, problems = files.find_runs(tmp_path)
     assert len(runs) == 1

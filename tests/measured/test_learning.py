@@ -27,7 +27,7 @@ def wrong_at_longest(model):
     with torch.no_grad():
         episode = TASK.sample(256, torch.Generator().manual_seed(1), length=LONGEST)
         outputs, _ = model(episode.inputs)
-    return float(sam.tasks.wrong_bits(outputs, episode))
+    return sam.tasks.wrong_bits(outputs, episode)
 
 
 def train(model, *, until, minibatches=None):

@@ -18,8 +18,8 @@ def lazy_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
     """
     count = math.prod(shape)
     # Private, so that a forked process has its own copy and reading makes nothing resident.
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    pages = mmap.mmap(-1, max(1, count * np.dtype(dtype).itemsize), **private)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    pages = mmap.mmap(-1, max(1, count * np.dtype(dtype).itemsize), flags=flags)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         # A kernel built without huge pages refuses the advice, and needs none.
         with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam.dense import BLOCK, dot, softmax_backward
 
-# Floor of the shifted weights, whose logarithm is taken. It also cuts the gradient of weights below.
+# Floor of the shifted weights, whose logarithm is taken; below it they have no gradient.
 FLOOR = 1e-12
 
 

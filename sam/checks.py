@@ -1,4 +1,4 @@
-"""Checks of what a caller hands in; every message names the argument, what came, what was expected."""
+"""Checks of what a caller hands in: each error names the argument, what came, what was expected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def positive_sizes(**sizes: int) -> None:
 
 
 def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.Tensor) -> None:
-    """`value` is a finite tensor of `shape` (a string stands for any length >= 1), typed as `like`."""
+    """`value` is a finite tensor of `shape` (a string: any length >= 1), of like's dtype."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
     expected = "[" + ", ".join(map(str, shape)) + "]"
@@ -27,6 +27,8 @@ def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.T
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: got dtype {value.dtype}, expected {like.dtype} as the model's")
     if value.device != like.device:
-        raise ValueError(f"{name}: got device {value.device}, expected {like.device} as the model's")
+        raise ValueError(
+            f"{name}: got device {value.device}, expected {like.device} as the model's"
+        )
     if not torch.isfinite(value).all():
         raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")

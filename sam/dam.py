@@ -103,7 +103,9 @@ class DAM(DenseModel):
         popped = lowest(state.usage, self.num_heads)
         memory = write(state.memory, state.read_weights, popped, heads)
         scale = similarity.scale(memory)
-        weights, words = ContentRead.apply(memory, scale, heads.queries, heads.strengths, similarity)
+        weights, words = ContentRead.apply(
+            memory, scale, heads.queries, heads.strengths, similarity
+        )
         return DAMState(
             signature=state.signature,
             hidden=hidden,

@@ -54,7 +54,9 @@ class DenseModel(MemoryModel):
             features.append(torch.cat([hidden, state.read_words.flatten(1)], 1))
         return self.output(torch.stack(features)), state
 
-    def _start(self, batch_size: int, memory: Tensor | None, similarity: Similarity) -> dict[str, Any]:
+    def _start(
+        self, batch_size: int, memory: Tensor | None, similarity: Similarity
+    ) -> dict[str, Any]:
         """The fields of a `DenseState` before the first step."""
         checks.positive_sizes(batch_size=batch_size)
         if memory is None:
@@ -113,7 +115,7 @@ class Similarity(Protocol):
 
 
 class Cosine:
-    """q.m / (sqrt(|q|^2 + eps) sqrt(|m|^2 + eps)), in [-1, 1]; a zero word is similar to nothing."""
+    """q.m / (sqrt(|q|^2 + eps) sqrt(|m|^2 + eps)), in [-1, 1]; a zero word is like no other."""
 
     def scale(self, memory: Tensor) -> Tensor:
         with torch.no_grad():
@@ -163,7 +165,7 @@ SIMILARITIES: dict[str, Similarity] = {"cosine": Cosine(), "l2": SquaredDistance
 
 
 class ContentRead(torch.autograd.Function):
-    """`weights, words`: every head reads what is similar to its query (Rae et al. 2016, eq. 2 and 1).
+    """`weights, words`: heads read what is similar to their queries (Rae et al. 2016, eq. 1, 2).
 
     Keeps the memory, the weights and the similarities; nothing else of their size.
     """

@@ -1,4 +1,4 @@
-"""Erasing and adding by several heads at once (Graves et al. 2014, eq. 3 and 4), and its gradient."""
+"""Several heads erase and add at once (Graves et al. 2014, eq. 3 and 4); and the gradient."""
 
 from __future__ import annotations
 

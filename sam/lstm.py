@@ -12,14 +12,19 @@ class LSTM(RecurrentModel):
     """One LSTM layer of `hidden_size` cells and a linear output: y(t) = output(h(t))."""
 
     def __init__(
-        self, input_size: int, output_size: int, *, hidden_size: int = 100, batch_first: bool = False
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        hidden_size: int = 100,
+        batch_first: bool = False,
     ) -> None:
-        super().__init__(
-            input_size, output_size, hidden_size=hidden_size, batch_first=batch_first
-        )
+        super().__init__(input_size, output_size, hidden_size=hidden_size, batch_first=batch_first)
         self.controller = nn.LSTM(input_size, hidden_size)
         self.output = nn.Linear(hidden_size, output_size)
-        set_forget_bias(self.controller.bias_ih_l0, self.controller.bias_hh_l0)
+        set_forget_bias(
+            self.controller.get_parameter("bias_ih_l0"), self.controller.get_parameter("bias_hh_l0")
+        )
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 

@@ -31,21 +31,27 @@ class State:
 
     def detach(self) -> Self:
         """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(
-            self, **{name: part.detach() for name, part in parts.items() if torch.is_tensor(part)}
-        )
+        parts: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        detached = {name: p.detach() if torch.is_tensor(p) else p for name, p in parts.items()}
+        return type(self)(**detached)
 
 
 class RecurrentModel(nn.Module):
-    """`(outputs, state) = model(inputs, state=None)`; subclasses say how a state starts and unrolls.
+    """`(outputs, state) = model(inputs, state=None)`; subclasses say how it starts and unrolls.
 
     inputs: [T, B, input_size] (with `batch_first`: [B, T, input_size]), T >= 1, finite.
     outputs: [T, B, output_size] (or [B, T, output_size]): logits, no final nonlinearity.
     """
 
     def __init__(
-        self, input_size: int, output_size: int, *, hidden_size: int = 100, batch_first: bool = False
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        hidden_size: int = 100,
+        batch_first: bool = False,
     ) -> None:
         super().__init__()
         checks.positive_sizes(
@@ -67,7 +73,11 @@ class RecurrentModel(nn.Module):
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:
         """Name, sizes and dtype: what a state must have been made for."""
-        return (("model", type(self).__name__), ("hidden_size", self.hidden_size), ("dtype", self._like.dtype))
+        return (
+            ("model", type(self).__name__),
+            ("hidden_size", self.hidden_size),
+            ("dtype", self._like.dtype),
+        )
 
     @property
     def _like(self) -> Tensor:
@@ -92,7 +102,9 @@ class RecurrentModel(nn.Module):
 
     def _check_state(self, state: Any, batch_size: int) -> None:
         if not isinstance(state, State):
-            raise TypeError(f"state: got {type(state).__name__}, expected a state of this model or None")
+            raise TypeError(
+                f"state: got {type(state).__name__}, expected a state of this model or None"
+            )
         if state.signature != self.signature:
             came, expected = (
                 ", ".join(f"{name}={value}" for name, value in signature)
@@ -104,7 +116,9 @@ class RecurrentModel(nn.Module):
                 f"state: got batch size {state.batch_size}, expected {batch_size} as in inputs"
             )
         if state.hidden.device != self._like.device:
-            raise ValueError(f"state: got device {state.hidden.device}, expected {self._like.device}")
+            raise ValueError(
+                f"state: got device {state.hidden.device}, expected {self._like.device}"
+            )
 
 
 class MemoryModel(RecurrentModel):
@@ -129,9 +143,7 @@ class MemoryModel(RecurrentModel):
         hidden_size: int,
         batch_first: bool,
     ) -> None:
-        super().__init__(
-            input_size, output_size, hidden_size=hidden_size, batch_first=batch_first
-        )
+        super().__init__(input_size, output_size, hidden_size=hidden_size, batch_first=batch_first)
         checks.positive_sizes(memory_size=memory_size, word_size=word_size, num_heads=num_heads)
         self.memory_size = memory_size
         self.word_size = word_size

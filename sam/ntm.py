@@ -68,9 +68,15 @@ class NTM(DenseModel):
     def access(self, hidden: Tensor, cell: Tensor, state: NTMState) -> NTMState:
         keys, focus, erase, add = self._heads(hidden)
         write_keys, read_keys = keys.chunk(2, 1)
-        write_focus, read_focus = (Focus(*part) for part in zip(*(p.chunk(2, 1) for p in focus)))
+        write_focus, read_focus = zip(*(part.chunk(2, 1) for part in focus), strict=True)
         memory, write_weights = _Write.apply(
-            state.memory, state.memory_scale, state.write_weights, write_keys, *write_focus, erase, add
+            state.memory,
+            state.memory_scale,
+            state.write_weights,
+            write_keys,
+            *write_focus,
+            erase,
+            add,
         )
         scale = COSINE.scale(memory)
         words, read_weights = _Read.apply(memory, scale, state.read_weights, read_keys, *read_focus)
@@ -154,7 +160,11 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, to_words: Tensor, to_weights: Tensor) -> tuple[Tensor | None, ...]:
         memory, scale, previous, keys, similarities, weights, *focus = ctx.saved_tensors
         to_similarities, to_previous, to_focus = locate_backward(
-            to_weights + torch.bmm(to_words, memory.mT), weights, similarities, previous, Focus(*focus)
+            to_weights + torch.bmm(to_words, memory.mT),
+            weights,
+            similarities,
+            previous,
+            Focus(*focus),
         )
         to_keys, factors = COSINE.backward(to_similarities, similarities, keys, memory, scale)
         to_memory = None

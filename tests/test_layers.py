@@ -59,7 +59,7 @@ def test_there_is_no_cycle_between_modules():
     below = {
         name: {used for _, used in imports_of(path) if used in modules and used != name}
         for name, path in modules.items()
-        if not path.name == "__init__.py"
+        if path.name != "__init__.py"
     }
     while leaves := {name for name, uses in below.items() if not uses & below.keys()}:
         below = {name: uses for name, uses in below.items() if name not in leaves}

@@ -22,9 +22,9 @@ def test_asv_installs_the_versions_of_the_constraints():
 
 
 def test_the_constraints_lie_in_the_ranges_users_may_choose_from():
-    from packaging.requirements import Requirement
-
     import tomllib
+
+    from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -7,7 +7,6 @@ import torch
 
 from sam import tasks
 
-
 COPY = tasks.Copy()
 
 
@@ -70,7 +69,7 @@ def test_bad_settings_are_named(settings, argument):
 
 
 def test_a_bad_length_or_batch_size_is_named():
-    with pytest.raises(ValueError, match="^length: got 0"):
+    with pytest.raises(ValueError, match=r"^length: got 0"):
         sample(length=0)
-    with pytest.raises(ValueError, match="^batch_size: got 0"):
+    with pytest.raises(ValueError, match=r"^batch_size: got 0"):
         sample(batch_size=0)

@@ -8,9 +8,9 @@ from . import grid
 class Timed:
     """Wall time of one forward and backward pass over T steps at batch 8, on one thread.
 
-    Divide by T for the time of a step. A subclass has a method `time_forward_backward`, which a
-    base of asv's suites must not have, that calls `run_pass`. asv calls `setup` before every sample, so the pass is made
-    once per process and kept.
+    Divide by T for the time of a step. A subclass names the method for asv, which takes every
+    class with one for a suite. asv calls `setup` before each sample, so the pass is made once per
+    process and kept.
     """
 
     version = "1"

@@ -31,7 +31,7 @@ class Journal:
     followed_by: np.ndarray
 
     @classmethod
-    def empty(cls, num_steps: int, read_shape: tuple[int, int, int], like: np.ndarray) -> Journal:
+    def empty(cls, num_steps: int, read_shape: tuple[int, ...], like: np.ndarray) -> Journal:
         """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype."""
         batch_size, num_heads, k = read_shape
         writes = (num_steps, batch_size, num_heads * (k + 1))

@@ -78,7 +78,9 @@ def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> No
 
 
 @njit(nogil=True, cache=True)
-def _add_access(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float) -> int:
+def _add_access(
+    slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float
+) -> int:
     """Add `weight` to `slot` in the ascending list slots[:count]; returns the new count."""
     i = count
     while i > 0 and slots[i - 1] >= slot:
@@ -137,9 +139,7 @@ def record_access(
 
 
 @njit(nogil=True, cache=True)
-def undo(
-    links: np.ndarray, heads: np.ndarray, moved: np.ndarray, followed_by: np.ndarray
-) -> None:
+def undo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray, followed_by: np.ndarray) -> None:
     """Take back the moves of a journal, int32 [T, B, M] each, newest first."""
     for t in range(len(moved) - 1, -1, -1):
         for b in range(len(heads)):

@@ -62,12 +62,13 @@ class Store:
         self._failure: Exception | None = None
 
     @classmethod
-    def zeros(
-        cls, shape: tuple[int, int, int], dtype: np.dtype, make_index: MakeIndex
-    ) -> Store:
+    def zeros(cls, shape: tuple[int, int, int], dtype: np.dtype, make_index: MakeIndex) -> Store:
         """[B, N, W] of unwritten zeros, at a cost that does not grow with N."""
         memory = ann_backends.lazy_zeros(shape, dtype)
-        written, links = ann_backends.lazy_zeros(shape[:2], np.bool_), ann_backends.lazy_zeros((*shape[:2], 2), np.int32)
+        written, links = (
+            ann_backends.lazy_zeros(shape[:2], np.bool_),
+            ann_backends.lazy_zeros((*shape[:2], 2), np.int32),
+        )
         return cls(memory, written, links, make_index(memory, "none"))
 
     @classmethod

@@ -34,11 +34,14 @@ class Tape:
 
         interface_size: H P, all heads' parameters.
         """
-        _, cell, read_slots, _ = state
+        output, cell, read_slots, read_weights = state
         batch_size, num_heads, _ = read_slots.shape
         steps = (num_steps, batch_size)
         return cls(
-            *(_beginning_with(part, num_steps + 1) for part in state),
+            outputs=_beginning_with(output, num_steps + 1),
+            cells=_beginning_with(cell, num_steps + 1),
+            read_slots=_beginning_with(read_slots, num_steps + 1),
+            read_weights=_beginning_with(read_weights, num_steps + 1),
             gates=cell.new_empty((*steps, 4 * cell.shape[1])),
             interface=cell.new_empty((*steps, num_heads, interface_size // num_heads)),
             popped=read_slots.new_empty((*steps, num_heads)),

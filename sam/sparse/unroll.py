@@ -36,7 +36,7 @@ def run(
     recurrent, interface = recurrent.t(), interface.t()
     store = version.store
     store.stand_at(version)
-    journal = Journal.empty(len(projected), tape.read_slots.shape[1:], store.memory)
+    journal = Journal.empty(len(projected), tuple(tape.read_slots.shape[1:]), store.memory)
     views = Views(tape)
     outputs, projections = tape.outputs.unbind(), tape.interface.flatten(2).unbind()
     controller = lstm.Steps(tape.gates, tape.cells, tape.outputs)

@@ -141,9 +141,9 @@ def write_backward(
     """The gradient of `write`, and the gradient of M_{t-1} from that of M_t, in place.
 
     interface: [B, H, P], activated. read_weights: [B, H, K], w^R_{t-1}. places: where the slots
-    read before, [B, H, K], and those popped, [B, H], lie in memory_gradient [n, W]. interface_gradient: its
-    parts a, alpha and gamma are set, with respect to the activated values. weights_gradient:
-    [B, H, K], set to dL/dw^R_{t-1} as far as this write goes.
+    read before, [B, H, K], and those popped, [B, H], lie in memory_gradient [n, W].
+    interface_gradient: its parts a, alpha and gamma are set, with respect to the activated
+    values. weights_gradient: [B, H, K], set to dL/dw^R_{t-1} as far as this write goes.
     """
     read_places, popped_places = places
     batch_size, num_heads, k = read_places.shape

@@ -2,14 +2,14 @@
 
 import torch
 
+from .oracle_lstm import lstm_cell
+
 EPSILON = 1e-6
 
 
 def ntm(parameters, inputs, memory, num_heads):
     """inputs [T, B, I], memory [B, N, W] -> outputs [T, B, O] and the last memory."""
-    runs = [
-        _one(parameters, inputs[:, b], memory[b], num_heads) for b in range(inputs.shape[1])
-    ]
+    runs = [_one(parameters, inputs[:, b], memory[b], num_heads) for b in range(inputs.shape[1])]
     return torch.stack([run[0] for run in runs], 1), torch.stack([run[1] for run in runs])
 
 
@@ -22,7 +22,7 @@ def _one(parameters, inputs, memory, num_heads):
     weights = [start] * (2 * num_heads)
     outputs = []
     for x in inputs:
-        hidden, cell = lstm_cell(parameters, torch.cat([x, words]), hidden, cell)
+        hidden, cell = lstm_cell(parameters, "", torch.cat([x, words]), hidden, cell)
         interface = parameters["interface.weight"] @ hidden + parameters["interface.bias"]
         size = word_size + 6
         moves = interface[: 2 * num_heads * size].view(2 * num_heads, size)
@@ -44,18 +44,6 @@ def _one(parameters, inputs, memory, num_heads):
             parameters["output.weight"] @ torch.cat([hidden, words]) + parameters["output.bias"]
         )
     return torch.stack(outputs), memory
-
-
-def lstm_cell(parameters, x, hidden, cell):
-    gates = (
-        parameters["controller.weight_ih"] @ x
-        + parameters["controller.bias_ih"]
-        + parameters["controller.weight_hh"] @ hidden
-        + parameters["controller.bias_hh"]
-    )
-    enter, forget, new, leave = gates.chunk(4)
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
-    return torch.sigmoid(leave) * torch.tanh(cell), cell
 
 
 def cosine(query, memory):

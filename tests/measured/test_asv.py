@@ -32,7 +32,11 @@ def clone(tmp_path_factory):
     environment = os.environ | {
         "HOME": str(home),
         "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
-        **{f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        **{
+            f"GIT_{who}_{what}": "test"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
     }
 
     def call(*command, expected=0):

@@ -67,9 +67,7 @@ class Oracle:
         eye = torch.eye(self.N, dtype=heads.dtype)
         alpha, gamma = heads[:, 2 * self.W].sigmoid(), heads[:, 2 * self.W + 1].sigmoid()
         words = heads[:, self.W : 2 * self.W]
-        writes = alpha[:, None] * (
-            gamma[:, None] * self.w + (1 - gamma)[:, None] * eye[popped]
-        )
+        writes = alpha[:, None] * (gamma[:, None] * self.w + (1 - gamma)[:, None] * eye[popped])
         erase = eye[popped].sum(0)[:, None]
         self.memory = (1 - erase) * self.memory + writes.T @ words
         self.written = self.written.clone()

@@ -79,7 +79,10 @@ def test_without_key_strength():
 def test_above_a_high_access_threshold_only_popped_slots_count_as_accessed():
     model = make(8, 2, 3, access_threshold=10.0)
     oracles = agrees_with_oracle(model, 40, "batched", threshold=10.0)
-    assert all(oracle.last_access.sort().values.tolist() == [36, 36, 37, 37, 38, 38, 39, 39] for oracle in oracles)
+    assert all(
+        oracle.last_access.sort().values.tolist() == [36, 36, 37, 37, 38, 38, 39, 39]
+        for oracle in oracles
+    )
 
 
 @pytest.mark.parametrize("memory_size", [1, 4])

@@ -1,0 +1,162 @@
+"""What LSTM, DAM and NTM have in common."""
+
+import io
+
+import pytest
+import torch
+
+from tests.dense.dense_models import MEMORY_NAMES, NAMES, build, random, start
+
+every_model = pytest.mark.parametrize("name", NAMES)
+memory_models = pytest.mark.parametrize("name", MEMORY_NAMES)
+
+
+def tensors(state):
+    return {name: part for name, part in vars(state).items() if torch.is_tensor(part)}
+
+
+def assert_equal_states(one, other):
+    for name, part in tensors(one).items():
+        torch.testing.assert_close(part, getattr(other, name), msg=name)
+
+
+@every_model
+def test_gradcheck(name):
+    model = build(name, memory_size=4, word_size=3, hidden_size=4)
+
+    names = list(dict(model.named_parameters()))
+    memory = [] if name == "lstm" else [random(4, 3, requires_grad=True)]
+
+    def run(inputs, *leaves):
+        parameters = dict(zip(names, leaves, strict=False))
+        state = model.initial_state(2, *leaves[len(names) :])
+        outputs, _ = torch.func.functional_call(model, parameters, (inputs, state))
+        return outputs
+
+    leaves = [random(3, 2, 3, requires_grad=True), *model.parameters(), *memory]
+    assert torch.autograd.gradcheck(run, leaves)
+
+
+@every_model
+def test_elements_of_a_batch_do_not_mix(name):
+    model, inputs = build(name), random(5, 3, 3) * torch.tensor([0.1, 1.0, 9.0]).view(1, 3, 1)
+    outputs, _ = model(inputs, start(model, 3))
+    for b in range(3):
+        state = model.initial_state(1)
+        if name != "lstm":
+            state = model.initial_state(1, start(model, 3).memory[b : b + 1])
+        alone, _ = model(inputs[:, b : b + 1], state)
+        torch.testing.assert_close(alone, outputs[:, b : b + 1])
+
+
+@every_model
+def test_two_halves_make_the_whole(name):
+    model, inputs = build(name), random(8, 2, 3)
+    whole, last = model(inputs, start(model, 2))
+    first, state = model(inputs[:3], start(model, 2))
+    second, end = model(inputs[3:], state.detach())
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    assert_equal_states(end, last)
+
+
+@every_model
+def test_truncated_training_goes_on_after_backward(name):
+    model, state = build(name), None
+    for step in range(3):
+        outputs, state = model(random(4, 2, 3, seed=step), state)
+        outputs.sum().backward()
+        state = state.detach()
+        assert not any(part.requires_grad for part in tensors(state).values())
+        assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_model
+def test_a_state_is_a_value(name):
+    model, inputs = build(name), random(4, 2, 3)
+    _, state = model(inputs)
+    kept = {part: value.clone() for part, value in tensors(state).items()}
+    (one, _), (same, _) = model(inputs, state), model(inputs, state)
+    assert torch.equal(one, same)
+    one.sum().backward()
+    for part, value in kept.items():
+        assert torch.equal(getattr(state, part), value), part
+
+
+@every_model
+def test_batch_first(name):
+    model, inputs = build(name), random(4, 2, 3)
+    outputs, _ = model(inputs)
+    model.batch_first = True
+    swapped, state = model(inputs.transpose(0, 1))
+    assert torch.equal(swapped, outputs.transpose(0, 1))
+    assert state.batch_size == 2
+
+
+@every_model
+def test_float32_follows_float64(name):
+    model, inputs = build(name), random(4, 2, 3)
+    exact, _ = model(inputs, start(model, 2))
+    state = start(model, 2)
+    model = model.float()
+    memory = () if name == "lstm" else (state.memory.float(),)
+    rough, state = model(inputs.float(), model.initial_state(2, *memory))
+    assert {part.dtype for part in tensors(state).values()} <= {torch.float32, torch.int64}
+    torch.testing.assert_close(rough.double(), exact, rtol=1e-3, atol=1e-4)
+
+
+@every_model
+def test_saved_and_loaded(name):
+    model, other, inputs = build(name), build(name, seed=1), random(4, 2, 3)
+    assert not torch.equal(other(inputs)[0], model(inputs)[0])
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(inputs)[0], model(inputs)[0])
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    assert torch.equal(loaded(inputs)[0], model(inputs)[0])
+
+
+@memory_models
+def test_weights_are_distributions(name):
+    model = build(name, spread=2.0)
+    _, state = model(random(9, 2, 3), start(model, 2))
+    for part in ("read_weights", "write_weights"):
+        weights = getattr(state, part, state.read_weights)
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, dtype=torch.float64))
+
+
+@memory_models
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, None, 1e4])
+def test_a_constant_memory_gives_finite_gradients(name, dtype, value):
+    model = build(name, memory_size=16).to(dtype)
+    memory = None
+    if value is not None:
+        memory = torch.full((16, 5), value, dtype=dtype, requires_grad=True)
+    inputs = random(6, 2, 3).to(dtype).requires_grad_()
+    outputs, _ = model(inputs, model.initial_state(2, memory))
+    outputs.square().sum().backward()
+    leaves = [*model.parameters(), inputs] + ([] if memory is None else [memory])
+    assert all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+@memory_models
+def test_extreme_interfaces_stay_finite(name):
+    model = build(name, memory_size=16, spread=30.0).float()
+    outputs, _ = model(random(6, 2, 3).float())
+    outputs.sum().backward()
+    assert outputs.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@memory_models
+def test_a_given_memory_is_shared_and_stays_as_it_was(name):
+    model, inputs, memory = build(name), random(4, 2, 3), random(6, 5, seed=3)
+    before = memory.clone()
+    shared, state = model(inputs, model.initial_state(2, memory))
+    each, _ = model(inputs, model.initial_state(2, memory.repeat(2, 1, 1)))
+    torch.testing.assert_close(shared, each)
+    assert torch.equal(memory, before)
+    assert not torch.equal(state.memory[0], memory)

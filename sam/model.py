@@ -31,11 +31,11 @@ class State:
 
     def detach(self) -> Self:
         """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
-        parts: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        detached = {name: p.detach() if torch.is_tensor(p) else p for name, p in parts.items()}
-        return type(self)(**detached)
+        parts: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            part = getattr(self, field.name)
+            parts[field.name] = part.detach() if isinstance(part, Tensor) else part
+        return type(self)(**parts)
 
 
 class RecurrentModel(nn.Module):

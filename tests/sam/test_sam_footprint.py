@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from sam.sam import SAM
 
-MEMORY_SIZE = 20_011  # of no other size here a multiple
+MEMORY_SIZE = 200_003  # of no other size here a multiple
 
 
 def forward_and_backward(model, state):
@@ -67,4 +67,4 @@ def test_numpy_arrays_of_a_pass_do_not_grow_with_the_memory(model):
     forward_and_backward(model, state)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 0 < peak < 8 * MEMORY_SIZE
+    assert 0 < peak < MEMORY_SIZE

@@ -134,7 +134,7 @@ def test_a_loss_on_an_earlier_pass_alone(start):
 
 
 def test_gradient_of_a_part_leaves_no_gradient_behind():
-    """Autograd may go back through the later pass only; the next backward must not see its dL/dM."""
+    """Autograd may go back through the later pass only; no later backward may see its dL/dM."""
     model = SAM(3, 2, **SIZES).double()
     memory = torch.randn(12, 4, dtype=torch.double, requires_grad=True)
     inputs = torch.randn(6, 2, 3, dtype=torch.double, requires_grad=True)

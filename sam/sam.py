@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 import ann_backends
 from sam import checks
@@ -156,15 +155,8 @@ class SAM(MemoryModel):
 
     def _unroll_piece(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
         controller = self.controller
-        from_inputs, from_reads = controller.weight_ih.split(
-            [self.input_size, self.num_heads * self.word_size], dim=1
-        )
-        biases = controller.bias_ih + controller.bias_hh
         outputs, output, cell, read_weights, token, read_slots, version = Unroll.apply(
-            functional.linear(inputs, from_inputs, biases),
-            torch.cat([controller.weight_hh, from_reads], dim=1),
-            self.interface.weight,
-            self.interface.bias,
+            inputs,
             torch.cat([state.hidden, state.read_words.flatten(1)], dim=1),
             state.cell,
             state.read_weights,
@@ -172,6 +164,12 @@ class SAM(MemoryModel):
             state.read_slots,
             state.version,
             Settings(self.word_size, self.access_threshold, self.similarity == "cosine"),
+            controller.weight_ih,
+            controller.weight_hh,
+            controller.bias_ih,
+            controller.bias_hh,
+            self.interface.weight,
+            self.interface.bias,
         )
         hidden, read_words = output.split([self.hidden_size, output.shape[1] - self.hidden_size], 1)
         next_state = SAMState(

@@ -111,6 +111,12 @@ class AccessGradient:
         self.journal.swap_rows(self.memory, t)
         self.steps_left = t
 
+    def release_gradient(self) -> SparseGradient:
+        """dL/dM before the pass, once all steps have been gone back over; drops it here."""
+        gradient = self.memory_gradient
+        del self.memory_gradient
+        return gradient
+
     def give_up(self) -> None:
         """Carry the memory back to where it stood, after a failure."""
         for t in range(self.steps_left, len(self.interface)):

@@ -1,6 +1,8 @@
-"""The steps of the LSTM controller inside the time loop; gates in torch's order i, f, g, o."""
+"""The pointwise part of an LSTM's steps inside the time loop; gates in torch's order i, f, g, o."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,76 +10,67 @@ from numba import njit
 from torch import Tensor
 
 
-class Steps:
-    """The pointwise part of T steps.
+class Gates(NamedTuple):
+    """Views of gates [..., 4C]: both that let pass what is stored, then each by itself."""
 
-    gates: [T, B, 4C], preactivations of step t, activated by it. cells: [T + 1, B, C], c_t from
-    t = 0. outputs: [T + 1, B, C + ...], h_t from t = 0 in front.
-    """
+    input_and_forget: Tensor
+    input: Tensor
+    forget: Tensor
+    candidate: Tensor
+    output: Tensor
 
-    def __init__(self, gates: Tensor, cells: Tensor, outputs: Tensor) -> None:
-        size = cells.shape[2]
-        self.gates, self.cells = gates.unbind(), cells.unbind()
-        self.hiddens = outputs[:, :, :size].unbind()
-        self.input_and_forget = gates[:, :, : 2 * size].unbind()
-        self.input, self.forget, self.candidate, self.output = (
-            part.unbind() for part in gates.split(size, dim=2)
-        )
-        self.tanh_cell = torch.empty_like(self.cells[0])
+    @classmethod
+    def of(cls, gates: Tensor) -> Gates:
+        return cls(gates.chunk(2, dim=-1)[0], *gates.chunk(4, dim=-1))
 
-    def step(self, t: int) -> Tensor:
-        """Activate gates[t], set cells[t + 1] and h in outputs[t + 1]; returns the latter."""
-        cell, hidden = self.cells[t + 1], self.hiddens[t + 1]
-        torch.sigmoid_(self.input_and_forget[t])
-        torch.tanh_(self.candidate[t])
-        torch.sigmoid_(self.output[t])
-        # c_t = f o c_{t-1} + i o g
-        torch.mul(self.forget[t], self.cells[t], out=cell)
-        cell.addcmul_(self.input[t], self.candidate[t])
-        # h_t = o o tanh(c_t)
-        torch.tanh(cell, out=self.tanh_cell)
-        return torch.mul(self.output[t], self.tanh_cell, out=hidden)
+
+def step(gates: Gates, cell: Tensor, next_cell: Tensor, hidden: Tensor, scratch: Tensor) -> None:
+    """Activate the gates in place; from cell, c_{t-1}, set next_cell and hidden, [B, C] each."""
+    torch.sigmoid_(gates.input_and_forget)
+    torch.tanh_(gates.candidate)
+    torch.sigmoid_(gates.output)
+    # c_t = f o c_{t-1} + i o g
+    torch.mul(gates.forget, cell, out=next_cell)
+    next_cell.addcmul_(gates.input, gates.candidate)
+    # h_t = o o tanh(c_t)
+    torch.tanh(next_cell, out=scratch)
+    torch.mul(gates.output, scratch, out=hidden)
 
 
 class StepsGradient:
-    """The gradient of `Steps`, step by step from the last.
+    """The gradient of T steps, from the last to the first.
 
-    activated: [T, B, 4C], the gates. cells: [T + 1, B, C]. cell: [B, C], dL/dc_T from outside,
-    becomes that of the step before at each step. outputs: [T, B, C + ...], dL/dh in front.
-    gates: [T, B, 4C], set to the gradient of the preactivations.
+    Takes the activated gates [T, B, 4C], the cells [T + 1, B, C] from t = 0, and dL/dc_T [B, C].
+    gates: [T, B, 4C], set to the gradient of the preactivations. cell: [B, C], dL/dc of the step
+    that was reached.
     """
 
-    def __init__(self, activated: Tensor, cells: Tensor, cell: Tensor, outputs: Tensor) -> None:
-        self.hidden = outputs[:, :, : cells.shape[2]].unbind()
+    def __init__(self, activated: Tensor, cells: Tensor, cell: Tensor) -> None:
         self.gates = torch.empty_like(activated)
         self.cell = cell.clone(memory_format=torch.contiguous_format)
-        self._hidden = outputs.numpy()[:, :, : cells.shape[2]]
+        self._gates, self._cell = self.gates.numpy(), self.cell.numpy()
         self._activated, self._cells = activated.numpy(), cells.numpy()
         self._tanh_cells = torch.tanh(cells[1:]).numpy()
-        self._gates, self._cell = self.gates.numpy(), self.cell.numpy()
 
-    def step_back(self, t: int) -> Tensor:
-        """Set gates[t] and return it, once dL/dh_t is whole."""
-        _step_backward(
-            self._activated[t],
-            self._cells[t],
-            self._tanh_cells[t],
-            self._hidden[t],
+    def step_back(self, t: int, hidden: np.ndarray) -> None:
+        """Set gates[t]. hidden: [B, C], all of dL/dh_t."""
+        _step_back(
+            (self._activated[t], self._cells[t], self._tanh_cells[t]),
+            hidden,
             self._cell,
             self._gates[t],
         )
-        return self.gates[t]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _step_backward(
-    gates: np.ndarray,
-    cell: np.ndarray,
-    tanh_cell: np.ndarray,
+def _step_back(
+    forward: tuple[np.ndarray, np.ndarray, np.ndarray],
     hidden_gradient: np.ndarray,
     cell_gradient: np.ndarray,
     gates_gradient: np.ndarray,
 ) -> None:
+    """forward: the activated gates [B, 4C], c_{t-1} and tanh(c_t) [B, C]."""
+    gates, cell, tanh_cell = forward
     batch_size, size = cell.shape
     one = cell.dtype.type(1)
     for b in range(batch_size):

@@ -1,13 +1,14 @@
 """The time loop of SAM as one `torch.autograd.Function`: O(1) memory per step, no graph inside.
 
-What needs no recurrence (the projections of the inputs and to the outputs) stays outside, in
-ordinary torch. Inside, a step is two matrix products, the LSTM's gates, and the sparse access to
-the memory; the backward pass rolls the memory back step by step (Rae et al. 2016, section 3.4).
+A step is three matrix products, the LSTM's gates, and the sparse access to the memory; the inputs
+are projected for all steps at once, and so are the gradients of the weights. The backward pass
+rolls the memory back step by step (Rae et al. 2016, section 3.4).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,56 +20,80 @@ from sam.sparse.journal import Journal
 from sam.sparse.store import Version
 from sam.sparse.tape import Tape, Views
 
+STEPS_VIEWED = 32  # views made ahead; each takes as much memory as some words
+
+
+class Weights(NamedTuple):
+    """Of the controller [4C, I + H W], [4C, C], [4C] twice; of the interface [H P, C], [H P].
+
+    The controller's inputs are [x_t, r_{t-1}].
+    """
+
+    inputs: Tensor
+    hidden: Tensor
+    input_bias: Tensor
+    hidden_bias: Tensor
+    interface: Tensor
+    interface_bias: Tensor
+
 
 def run(
-    projected: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor],
-    tape: Tape,
-    version: Version,
-    settings: Settings,
+    inputs: Tensor, weights: Weights, tape: Tape, version: Version, settings: Settings
 ) -> tuple[Journal, Version]:
     """Make T steps from `version` on, filling the tape; returns their journal, the version after.
 
-    projected: [T, B, 4C], the inputs' share of the gates, with the biases. weights: as in
-    `Unroll`. After a failure everything stands as if the steps had not been tried.
+    inputs: [T, B, I]. After a failure everything stands as if the steps had not been tried.
     """
-    recurrent, interface, interface_bias = weights
-    recurrent, interface = recurrent.t(), interface.t()
     store = version.store
     store.stand_at(version)
-    journal = Journal.empty(len(projected), tuple(tape.read_slots.shape[1:]), store.memory)
-    views = Views(tape)
-    outputs, projections = tape.outputs.unbind(), tape.interface.flatten(2).unbind()
-    controller = lstm.Steps(tape.gates, tape.cells, tape.outputs)
+    num_steps, _, input_size = inputs.shape
+    size = weights.hidden.shape[1]
+    from_inputs, from_reads = weights.inputs[:, :input_size].t(), weights.inputs[:, input_size:].t()
+    from_hidden, interface = weights.hidden.t(), weights.interface.t()
+    bias = weights.input_bias + weights.hidden_bias
+    torch.addmm(bias, inputs.flatten(0, 1), from_inputs, out=tape.gates.flatten(0, 1))
+    journal = Journal.empty(num_steps, tuple(tape.read_slots.shape[1:]), store.memory)
+    arrays, scratch = Views(tape), torch.empty_like(tape.cells[0])
+    hidden_and_words = tape.outputs.split([size, tape.outputs.shape[2] - size], dim=2)
+    steps = _by_step(
+        *(part[:-1] for part in hidden_and_words),
+        hidden_and_words[0][1:],
+        *(tape.cells[:-1], tape.cells[1:]),
+        *(tape.gates, tape.interface.flatten(2)),
+        *lstm.Gates.of(tape.gates),
+    )
     try:
-        for t, inputs in enumerate(projected.unbind()):
-            torch.addmm(inputs, outputs[t], recurrent, out=controller.gates[t])
-            hidden = controller.step(t)
-            torch.addmm(interface_bias, hidden, interface, out=projections[t])
-            access(store, views, journal, t, settings)
+        for t, (before, words, hidden, cell, next_cell, gates, heads, *parts) in enumerate(steps):
+            gates.addmm_(before, from_hidden).addmm_(words, from_reads)
+            lstm.step(lstm.Gates(*parts), cell, next_cell, hidden, scratch)
+            torch.addmm(weights.interface_bias, hidden, interface, out=heads)
+            access(store, arrays, journal, t, settings)
     except BaseException:
         store.abandon(journal)
         raise
     return journal, store.advance(journal)
 
 
-class Unroll(torch.autograd.Function):
-    """(outputs [T, B, C + H W], then output, cell, read weights and token at T, the tape's slots
-    at T, the version at T) from
+def _by_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors' parts at each step: a view takes longer to make than to use one by one."""
+    for block in zip(*(tensor.split(STEPS_VIEWED) for tensor in tensors), strict=True):
+        yield from zip(*(part.unbind() for part in block), strict=True)
 
-    projected [T, B, 4C]; recurrent [4C, C + H W], the weights from [h, r] to the gates; interface
-    [H P, C] and its bias; output, cell, read_weights and read_slots at 0 as in `Tape`; token, a
-    tensor threaded through the passes so that autograd goes back through them in order, while
-    the gradient of the memory goes from version to version.
+
+class Unroll(torch.autograd.Function):
+    """T steps of SAM.
+
+    Takes the inputs [T, B, I]; the state's output [h_0, r_0] [B, C + H W], cell and read weights,
+    as in `Tape`; its token, a tensor threaded through the passes so that autograd goes back
+    through them in order while the gradient of the memory goes from version to version; its read
+    slots and version; the settings; the `Weights`. Returns the outputs [h_t, r_t] of all steps
+    [T, B, C + H W], and of the state at T the parts in the same order.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        projected: Tensor,
-        recurrent: Tensor,
-        interface: Tensor,
-        interface_bias: Tensor,
+        inputs: Tensor,
         output: Tensor,
         cell: Tensor,
         read_weights: Tensor,
@@ -76,70 +101,117 @@ class Unroll(torch.autograd.Function):
         read_slots: Tensor,
         version: Version,
         settings: Settings,
+        *weights: Tensor,
     ) -> tuple[Any, ...]:
+        parameters = Weights(*weights)
         state = (output, cell, read_slots, read_weights)
-        tape = Tape.start(len(projected), len(interface_bias), state)
-        weights = (recurrent, interface, interface_bias)
-        journal, after = run(projected, weights, tape, version, settings)
-        ctx.save_for_backward(recurrent, interface, *tape.tensors())
+        tape = Tape.start(len(inputs), len(parameters.interface_bias), state)
+        journal, after = run(inputs, parameters, tape, version, settings)
+        ctx.save_for_backward(inputs, *weights, *tape.tensors())
         ctx.journal, ctx.before, ctx.after, ctx.settings = journal, version, after, settings
-        slots = tape.read_slots[-1].clone()
-        ctx.mark_non_differentiable(slots)
+        last_slots = tape.read_slots[-1].clone()
+        ctx.mark_non_differentiable(last_slots)
         last = (part[-1].clone() for part in (tape.outputs, tape.cells, tape.read_weights))
-        return tape.outputs[1:], *last, torch.zeros_like(token), slots, after
+        return tape.outputs[1:], *last, torch.zeros_like(token), last_slots, after
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any,
-        outputs_gradient: Tensor,
-        output_gradient: Tensor,
-        cell_gradient: Tensor,
-        weights_gradient: Tensor,
-        token_gradient: Tensor,
+        outputs: Tensor,
+        output: Tensor,
+        cell: Tensor,
+        read_weights: Tensor,
+        token: Tensor,
         *_: Any,
     ) -> tuple[Tensor | None, ...]:
-        recurrent, interface, *tape_tensors = ctx.saved_tensors
-        tape = Tape(*tape_tensors)
-        store = ctx.after.store
-        outputs_gradient = outputs_gradient.clone(memory_format=torch.contiguous_format)
-        outputs_gradient[-1] += output_gradient
-        memory = AccessGradient(
-            store.memory,
+        """Each argument is the gradient of what `forward` returned in its place."""
+        inputs, *saved = ctx.saved_tensors
+        count = len(Weights._fields)
+        weights, tape = Weights(*saved[:count]), Tape(*saved[count:])
+        gradient = _Gradient(ctx, weights, tape, (output, cell, read_weights))
+        gradient.run(outputs, keep_memory_gradient=ctx.needs_input_grad[4])
+        to_inputs = None
+        if ctx.needs_input_grad[0]:
+            to_inputs = gradient.lstm.gates @ weights.inputs[:, : inputs.shape[2]]
+        to_state = (gradient.output, gradient.lstm.cell, torch.from_numpy(gradient.memory.weights))
+        to_weights = gradient.of_weights(inputs)
+        return to_inputs, *to_state, torch.zeros_like(token), None, None, None, *to_weights
+
+
+class _Gradient:
+    """The way back through the steps of a pass.
+
+    output: [B, C + H W], dL/d[h, r] of the step that was reached, as far as it is known. lstm,
+    memory: the gradients of the controller and of the access.
+    """
+
+    def __init__(
+        self,
+        ctx: Any,
+        weights: Weights,
+        tape: Tape,
+        state: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
+        """state: dL/d[h_T, r_T], dL/dc_T, dL/dw^R_T, as far as later passes know them."""
+        output, cell, read_weights = (
+            part.clone(memory_format=torch.contiguous_format) for part in state
+        )
+        self.weights, self.tape, self.before = weights, tape, ctx.before
+        self.output = output
+        self.lstm = lstm.StepsGradient(tape.gates, tape.cells, cell)
+        self.store = ctx.after.store
+        self.memory = AccessGradient(
+            self.store.memory,
             Views(tape),
             ctx.journal,
             ctx.settings,
-            weights_gradient.clone(memory_format=torch.contiguous_format).numpy(),
-            store.begin_backward(ctx.after),
+            read_weights.numpy(),
+            self.store.begin_backward(ctx.after),
         )
-        controller = lstm.StepsGradient(tape.gates, tape.cells, cell_gradient, outputs_gradient)
-        interface_gradient = torch.from_numpy(memory.interface).flatten(2)
-        words_gradient = outputs_gradient[:, :, tape.cells.shape[2] :].numpy()
-        try:
-            for t in reversed(range(len(outputs_gradient))):
-                memory.step_back(words_gradient[t])
-                controller.hidden[t].addmm_(interface_gradient[t], interface)
-                gates_gradient = controller.step_back(t)
-                if t > 0:
-                    outputs_gradient[t - 1].addmm_(gates_gradient, recurrent)
-        except BaseException:
-            memory.give_up()
-            raise
-        store.end_backward(ctx.before, memory.memory_gradient if ctx.needs_input_grad[7] else None)
 
-        hiddens = tape.outputs[1:, :, : tape.cells.shape[2]]
-        return (
-            controller.gates,
-            controller.gates.flatten(0, 1).t() @ tape.outputs[:-1].flatten(0, 1),
-            interface_gradient.flatten(0, 1).t() @ hiddens.flatten(0, 1),
-            interface_gradient.sum((0, 1)),
-            controller.gates[0] @ recurrent,
-            controller.cell,
-            torch.from_numpy(memory.weights),
-            torch.zeros_like(token_gradient),
-            None,
-            None,
-            None,
+    def run(self, outputs: Tensor, *, keep_memory_gradient: bool) -> None:
+        """Go back over all steps. outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside."""
+        size = self.lstm.cell.shape[1]
+        read_size = self.output.shape[1] - size
+        to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -read_size:]
+        hidden, words = self.output[:, :size], self.output[:, size:]
+        hidden_array, words_array = hidden.numpy(), words.numpy()
+        interface = torch.from_numpy(self.memory.interface).flatten(2)
+        try:
+            for t in reversed(range(len(outputs))):
+                self.output.add_(outputs[t])
+                self.memory.step_back(words_array)
+                hidden.addmm_(interface[t], self.weights.interface)
+                self.lstm.step_back(t, hidden_array)
+                gates = self.lstm.gates[t]
+                torch.mm(gates, to_hidden, out=hidden)
+                torch.mm(gates, to_words, out=words)
+        except BaseException:
+            self.memory.give_up()
+            raise
+        gradient = self.memory.release_gradient()
+        self.store.end_backward(self.before, gradient if keep_memory_gradient else None)
+
+    def of_weights(self, inputs: Tensor) -> Weights:
+        """dL/d of the weights, once all steps have been gone back over."""
+        size, input_size = self.lstm.cell.shape[1], inputs.shape[2]
+        interface = torch.from_numpy(self.memory.interface).flatten(2).flatten(0, 1)
+        hidden = self.tape.outputs[1:].flatten(0, 1)[:, :size]
+        to_interface, to_interface_bias = interface.t() @ hidden, interface.sum(0)
+        del self.memory, interface  # the rest needs the space, and this is where memory peaks
+        gates, before = self.lstm.gates.flatten(0, 1), self.tape.outputs[:-1].flatten(0, 1)
+        to_inputs = torch.empty_like(self.weights.inputs)
+        torch.mm(gates.t(), inputs.flatten(0, 1), out=to_inputs[:, :input_size])
+        torch.mm(gates.t(), before[:, size:], out=to_inputs[:, input_size:])
+        bias = gates.sum(0)
+        return Weights(
+            to_inputs,
+            gates.t() @ before[:, :size],
+            bias,
+            bias.clone(),
+            to_interface,
+            to_interface_bias,
         )
 
 

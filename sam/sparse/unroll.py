@@ -199,8 +199,9 @@ class _Gradient:
         interface = torch.from_numpy(self.memory.interface).flatten(2).flatten(0, 1)
         hidden = self.tape.outputs[1:].flatten(0, 1)[:, :size]
         to_interface, to_interface_bias = interface.t() @ hidden, interface.sum(0)
-        del self.memory, interface  # the rest needs the space, and this is where memory peaks
         gates, before = self.lstm.gates.flatten(0, 1), self.tape.outputs[:-1].flatten(0, 1)
+        # Memory peaks here: what the rest can do without is given up first.
+        del self.memory, self.lstm, interface
         to_inputs = torch.empty_like(self.weights.inputs)
         torch.mm(gates.t(), inputs.flatten(0, 1), out=to_inputs[:, :input_size])
         torch.mm(gates.t(), before[:, size:], out=to_inputs[:, input_size:])

@@ -81,8 +81,7 @@ class DAM(DenseModel):
         self.discount = discount
         self.access_threshold = access_threshold
         if key_strength:
-            with torch.no_grad():
-                self.interface.bias.view(num_heads, -1)[:, -1] = 4.0  # sharp reads from the start
+            self.sharpen_first_reads()
 
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from sam.dam import DAM, lowest
-from tests.dense.dense_models import assert_agree, build, random
-from tests.dense.oracle_dam import dam
+from tests.models.oracle_dam import dam
+from tests.models.small_models import assert_agree, build, random
 
 SETTINGS = [
     {"usage": usage, "similarity": similarity, "key_strength": key_strength}

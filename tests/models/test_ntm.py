@@ -4,8 +4,8 @@ import torch
 from sam.addressing import Focus, locate
 from sam.erase import erase_and_add
 from sam.ntm import NTM
-from tests.dense.dense_models import assert_agree, build, random
-from tests.dense.oracle_ntm import ntm
+from tests.models.oracle_ntm import ntm
+from tests.models.small_models import assert_agree, build, random
 
 
 @pytest.mark.parametrize(

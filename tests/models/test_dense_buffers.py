@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.dense.dense_models import build, random
+from tests.models.small_models import build, random
 
 NUM_HEADS, WORD_SIZE, MEMORY_SIZE, STEPS = 4, 32, 512, 10
 

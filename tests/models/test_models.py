@@ -1,11 +1,11 @@
-"""What LSTM, DAM and NTM have in common."""
+"""What all models have in common."""
 
 import io
 
 import pytest
 import torch
 
-from tests.dense.dense_models import MEMORY_NAMES, NAMES, build, random, start
+from tests.models.small_models import MEMORY_NAMES, NAMES, build, random, start
 
 every_model = pytest.mark.parametrize("name", NAMES)
 memory_models = pytest.mark.parametrize("name", MEMORY_NAMES)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from sam.lstm import LSTM
-from tests.dense.dense_models import assert_agree, build, random
-from tests.dense.oracle_lstm import lstm
+from tests.models.oracle_lstm import lstm
+from tests.models.small_models import assert_agree, build, random
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9])

@@ -1,15 +1,19 @@
-"""Small models and random data for the tests of LSTM, DAM and NTM."""
+"""Small models and random data for the tests of all models."""
 
 import torch
 
 from sam.dam import DAM
 from sam.lstm import LSTM
 from sam.ntm import NTM
+from sam.sam import SAM
 
-NAMES = ("lstm", "dam", "dam-l2", "dam-least-recent", "ntm")
+NAMES = ("lstm", "dam", "dam-l2", "dam-least-recent", "ntm", "sam", "sam-l2")
 MEMORY_NAMES = NAMES[1:]
+CLASSES = {"dam": DAM, "ntm": NTM, "sam": SAM}
 OPTIONS = {
     "dam-l2": {"similarity": "l2"},
+    "sam": {"k": 3},
+    "sam-l2": {"k": 2, "similarity": "l2", "key_strength": False},
     "dam-least-recent": {"usage": "least_recent", "key_strength": False},
 }
 
@@ -21,7 +25,7 @@ def build(name, memory_size=6, word_size=5, num_heads=2, seed=0, spread=0.5, **o
         model = LSTM(3, 2, **options)
     else:
         sizes = {"memory_size": memory_size, "word_size": word_size, "num_heads": num_heads}
-        model = (NTM if name == "ntm" else DAM)(3, 2, **sizes, **options)
+        model = CLASSES[name.partition("-")[0]](3, 2, **sizes, **options)
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

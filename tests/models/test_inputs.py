@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.dense.dense_models import MEMORY_NAMES, NAMES, build, random
+from tests.models.small_models import MEMORY_NAMES, NAMES, build, random
 
 every_model = pytest.mark.parametrize("name", NAMES)
 memory_models = pytest.mark.parametrize("name", MEMORY_NAMES)

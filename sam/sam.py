@@ -117,6 +117,7 @@ class SAM(MemoryModel):
         requires a gradient, it receives a dense one.
         """
         checks.positive_sizes(batch_size=batch_size)
+        self._check_place()
         shape = (batch_size, self.memory_size, self.word_size)
         if memory is None:
             dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
@@ -138,6 +139,14 @@ class SAM(MemoryModel):
             token=token,
             version=version,
         )
+
+    def _check_place(self) -> None:
+        like = self._like
+        if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"model: got {like.dtype} on {like.device}, expected SAM in float32 or float64 on "
+                "the CPU, where its index and its sparse memory live"
+            )
 
     def _make_index(self, memory: np.ndarray, findable: str) -> ann_backends.Index:
         return ann_backends.create(

@@ -143,7 +143,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     steps=steps,
     metric=st.sampled_from(METRICS),

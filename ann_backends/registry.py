@@ -26,7 +26,11 @@ class Entry:
     requires: tuple[str, ...] = ()
 
 
-_entries: dict[str, Entry] = {"exact": Entry("ann_backends.exact:Exact")}
+_entries: dict[str, Entry] = {
+    "exact": Entry("ann_backends.exact:Exact"),
+    "kd_forest": Entry("ann_backends.kd_forest:KDForest"),
+    "lsh": Entry("ann_backends.lsh:LSH"),
+}
 
 
 def register(

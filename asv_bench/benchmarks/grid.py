@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import os
 
-MODELS = ["lstm", "ntm", "dam", "sam-exact"]
+# SAM comes with the name of its index. Those that are not exact are in the quick profile for one
+# figure, the time of a step.
+MODELS = ["lstm", "ntm", "dam", "sam-exact", "sam-kd_forest", "sam-lsh"]
+EXACT_MODELS = MODELS[:4]
 MEMORY_SIZES = [64, 256, 1024, 4096, 16384, 65536, 262144, 1048576]
 SEQUENCE_LENGTHS = [1, 10, 100]
 

@@ -10,7 +10,7 @@ class SequenceTime(timing.Timed):
     param_names = ("model", "memory_size", "sequence_length")
 
     def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
-        if memory_size == 65536:
+        if memory_size == 65536 or model not in grid.EXACT_MODELS:
             return False
         return sequence_length <= (1000 if model == "lstm" or grid.is_sparse(model) else 100)
 

@@ -13,6 +13,8 @@ class StepTime(timing.Timed):
         largest = {1: 65536, 10: 4096, 100: 64}
         if grid.is_sparse(model):
             largest = {1: 1048576, 10: 1048576, 100: 64}
+        if model not in grid.EXACT_MODELS and memory_size in (256, 4096, 16384, 262144):
+            return False
         return memory_size <= largest[sequence_length]
 
     def time_forward_backward(self, model: str, memory_size: int, sequence_length: int) -> None:

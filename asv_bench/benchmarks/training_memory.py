@@ -30,7 +30,7 @@ class TrainingMemory:
             memory_size,
             SEQUENCE_LENGTH,
             grid.MEMORY_BATCH_SIZE,
-            quick=grid.is_sparse(model) or memory_size <= 65536,
+            quick=model == "sam-exact" or (model in grid.EXACT_MODELS and memory_size <= 65536),
         )
         if reason:
             grid.skip(type(self).__name__, (model, memory_size), reason)

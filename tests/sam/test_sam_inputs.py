@@ -15,7 +15,7 @@ from sam.sam import SAM
         ({"k": 1.5}, TypeError, r"k: got 1\.5"),
         ({"similarity": "dot"}, ValueError, r"similarity: got 'dot', expected 'cosine' or 'l2'"),
         ({"ann": "exakt"}, ValueError, r"exact"),
-        ({"ann": 3}, TypeError, r"int"),
+        ({"ann": 3}, TypeError, r"got 3, expected a name"),
     ],
 )
 def test_settings(settings, error, message):

@@ -1,0 +1,1090 @@
+"""Randomized k-d trees over rows that change: best-bin-first search, updates in place.
+
+The forest of Silpa-Anan & Hartley 2008 ("Optimised KD-trees for fast image descriptor matching")
+and Muja & Lowe 2014 ("Scalable nearest neighbor algorithms for high dimensional data"): each node
+splits on a dimension drawn among those of highest variance, so the trees differ, and one queue
+over all trees says which leaf comes next. What is added here is that rows move: a row knows its
+leaf in each tree, so an overwritten row leaves it and goes where its new content belongs, leaves
+that fill up split, and leaves that run low join their siblings.
+
+For cosine the trees hold the points row / |row|, for l2 the rows; both are read from the memory
+when needed, never stored. A point goes below a node if its coordinate is less than the threshold,
+and the same arithmetic sends rows and queries on their way, so that a query equal to a row ends in
+that row's leaf in every tree.
+
+Numbers of nodes and blocks start at 1, as 0 means none: an index of zeros is an empty one. A child
+is a node if positive, a leaf if negative. All kernels live in this file, as numba's on-disk cache
+notices no edits in others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ann_backends import checks as checking
+from ann_backends.index import Index, Settings
+from ann_backends.metric import NORM_EPSILON
+
+# Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
+REORDERED = {"reassoc", "contract", "nsz"}
+# A split looks at about this many rows and draws among this many dimensions (Muja & Lowe: 100, 5).
+SAMPLE, WIDEST = 100, 5
+# A mean that cuts off less than one row in so many is replaced by the median.
+LEAST_SHARE = 10
+# An insertion deeper than DEPTH_BASE + DEPTH_FACTOR log2(rows) says that the trees are unbalanced.
+DEPTH_BASE, DEPTH_FACTOR = 16, 4
+# A leaf filled to one part in so many, or less, looks whether its sibling can take its rows.
+FEW = 2
+CACHE_LINE = 64
+# Squared norms from here on are summed in double precision.
+LARGEST_SQUARE = 1e30
+# Beyond any memory's size.
+MOST_CHECKS = 2**62
+
+# Columns of Forest.nodes, Forest.links and Forest.state.
+DIMENSION, BELOW, ABOVE, PARENT = range(4)
+OWNER, NEXT = range(2)
+LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE, DEPTH = range(6)
+
+
+@dataclasses.dataclass(frozen=True)
+class KDForest(Settings):
+    """Randomized k-d trees: few rows looked at per search, updates in about a microsecond a tree.
+
+    For building, fixed with the index: `trees`; `leaf_size`, the rows that a leaf holds before it
+    splits (15 and their number fill one cache line); `rebuild_every`.
+    For searching, and an attribute of the index that may be assigned: `checks`, the distinct rows
+    that a search examines at most, unless its first leaf or k rows take more. 4 trees and 32
+    checks are the defaults.
+
+    32 checks recall little of a large memory without structure; a row just written is found all
+    the same.
+    """
+
+    name: ClassVar[str] = "kd_forest"
+    min_recall: ClassVar[float] = 0.3
+
+    trees: int = 4
+    checks: int = 32
+    leaf_size: int = 15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checking.integer("trees", self.trees, 1, 256)
+        checking.integer("checks", self.checks, 1, MOST_CHECKS)
+        checking.integer("leaf_size", self.leaf_size, 1, 4096)
+
+    def build(
+        self,
+        memory: npt.ArrayLike,
+        *,
+        seed: int = 0,
+        metric: str = "cosine",
+        findable: str = "all",
+    ) -> KDForestIndex:
+        """An index over `memory`; the arguments are those of `Index`."""
+        return KDForestIndex(self, memory, seed=seed, metric=metric, findable=findable)
+
+
+class KDForestIndex(Index):
+    """The `Index` that `KDForest` builds. One call at a time: searches share working space."""
+
+    settings: KDForest
+
+    @property
+    def checks(self) -> int:
+        """Rows that a search examines; starts as the settings' own, and may be assigned."""
+        return self._checks
+
+    @checks.setter
+    def checks(self, value: int) -> None:
+        self._checks = checking.integer("checks", value, 1, MOST_CHECKS)
+
+    def _clear(self) -> None:
+        trees, per_leaf = self.settings.trees, 1 + self.settings.leaf_size
+        self._checks = getattr(self, "_checks", self.settings.checks)
+        self._random = np.full(self.batch_size, self.seed, np.uint64)
+        self._visited = self._zeros((self.memory_size,), np.uint32)
+        self._clock = np.zeros(1, np.int64)
+        self._forest = Forest(
+            where=self._zeros((self.batch_size, self.memory_size, trees), np.int32),
+            roots=np.zeros((self.batch_size, trees), np.int32),
+            nodes=np.zeros((self.batch_size, 0, 4), np.int32),
+            thresholds=np.zeros((self.batch_size, 0), self.memory.dtype),
+            leaves=np.zeros((self.batch_size, 0, per_leaf), np.int32),
+            links=np.zeros((self.batch_size, 0, 2), np.int32),
+            state=np.zeros((self.batch_size, 6), np.int64),
+        )
+        self._reserve(4 * trees)
+
+    def _reserve(self, room: int) -> None:
+        """Make room for so many nodes and blocks per element, and as many entries in the queue."""
+        if room <= self._room:
+            return
+        room += 1  # number 0 is none
+        old = self._forest
+        self._forest = old._replace(
+            nodes=_widened(old.nodes, room),
+            thresholds=_widened(old.thresholds, room),
+            leaves=_widened(old.leaves, room),
+            links=_widened(old.links, room),
+        )
+        # A node's farther child enters the queue at most once, beside the roots.
+        self._keys = np.empty(room + self.settings.trees, self.memory.dtype)
+        self._items = np.empty(room + self.settings.trees, np.int32)
+
+    @property
+    def _room(self) -> int:
+        """Nodes, and blocks, that an element's arrays have room for."""
+        return self._forest.thresholds.shape[1]
+
+    def _fill(self) -> None:
+        for element in range(self.batch_size):
+            self._build(element, np.arange(self.memory_size, dtype=np.int32))
+
+    def _rebuild(self, element: int) -> None:
+        findable = self._forest.where[element, :, 0]
+        self._build(element, np.flatnonzero(findable).astype(np.int32))
+
+    def _build(self, element: int, rows: np.ndarray) -> None:
+        """Build the trees of one element anew over the slots `rows`, int32 [n]."""
+        trees = self.settings.trees
+        self._forest.roots[element] = 0
+        self._forest.state[element] = 0
+        self._forest.state[element, FINDABLE] = rows.size
+        self._reserve(2 * trees * rows.size // self.settings.leaf_size)
+        scales = np.empty(rows.size, self.memory.dtype)
+        _scale_all(self.memory[element], rows, self.metric == "cosine", scales)
+        for tree in range(trees):
+            while not self._build_tree(element, tree, rows.copy(), scales.copy()):
+                self._reserve(2 * self._room)
+
+    def _build_tree(self, element: int, tree: int, members: np.ndarray, scales: np.ndarray) -> bool:
+        forest = Forest(*(array[element] for array in self._forest))
+        random = self._random[element : element + 1]
+        return _build_tree(self.memory[element], members, scales, *forest, random, tree)
+
+    def _update(self, slots: np.ndarray) -> None:
+        rows = self.memory, slots, self.metric == "cosine"
+        counts = self._random, self._insertions, self._rebuild_every
+        if not _refresh(*rows, *self._forest, *counts):
+            self._reserve(2 * self._room + slots.shape[1] * self.settings.trees)
+            _refresh(*rows, *self._forest, *counts)
+
+    def _remove(self, slots: np.ndarray) -> None:
+        _forget(slots, *self._forest)
+
+    def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
+        _search(
+            self.memory,
+            queries,
+            self.metric == "cosine",
+            self._checks,
+            self._forest.roots,
+            self._forest.nodes,
+            self._forest.thresholds,
+            self._forest.leaves,
+            self._forest.links,
+            self._visited,
+            self._clock,
+            self._keys,
+            self._items,
+            slots,
+            similarity,
+        )
+
+    def _findable(self) -> np.ndarray:
+        return self._forest.state[:, FINDABLE]
+
+    def _bytes(self) -> int:
+        space = self._visited, self._clock, self._keys, self._items, self._random
+        return sum(array.nbytes for array in (*self._forest, *space))
+
+
+class Forest(NamedTuple):
+    """The trees of one batch element; the index has them with a leading axis for the batch.
+
+    where: int32 [N, trees], the block that holds a row, 0 if the row is not findable.
+    roots: int32 [trees], each a child as in `nodes`.
+    nodes: int32 [room, 4], DIMENSION, BELOW and ABOVE (children), PARENT (0 for a root). A free
+    node's BELOW is the next free one.
+    thresholds: float [room], of the nodes.
+    leaves: int32 [room, 1 + leaf_size], the blocks: how many rows, and their slots.
+    links: int32 [room, 2], of the blocks. A leaf is one block, whose OWNER is its parent node (0
+    for a root). Only a leaf whose rows are all alike grows beyond: further blocks, with OWNER
+    minus the first, hang on it by NEXT, all of them full except the second. NEXT also chains
+    the free blocks.
+    state: int64 [6], LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE rows, and DEPTH, the
+    longest way of a row inserted since the forest was built.
+    """
+
+    where: np.ndarray
+    roots: np.ndarray
+    nodes: np.ndarray
+    thresholds: np.ndarray
+    leaves: np.ndarray
+    links: np.ndarray
+    state: np.ndarray
+
+
+def _widened(array: np.ndarray, room: int) -> np.ndarray:
+    """`array` [B, old, ...] as [B, room, ...] with zeros behind, starting at a cache line."""
+    shape = (array.shape[0], room, *array.shape[2:])
+    size = math.prod(shape) * array.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    wide = raw[start : start + size].view(array.dtype).reshape(shape)
+    wide[:, : array.shape[1]] = array
+    return wide
+
+
+# Points: rows and queries as the trees see them.
+
+
+@njit(nogil=True, cache=True)
+def _inverse_norm(word: np.ndarray) -> float:
+    """1 / sqrt(|word|^2 + eps), in double precision: no finite float32 word overflows it.
+
+    The four sums fix the order of the additions, so that equal words have the same norm wherever
+    this is inlined.
+    """
+    a = b = c = d = 0.0
+    whole = word.size // 4 * 4
+    for w in range(0, whole, 4):
+        a += np.float64(word[w]) ** 2
+        b += np.float64(word[w + 1]) ** 2
+        c += np.float64(word[w + 2]) ** 2
+        d += np.float64(word[w + 3]) ** 2
+    for w in range(whole, word.size):
+        a += np.float64(word[w]) ** 2
+    return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
+
+
+@njit(nogil=True, cache=True)
+def _scale(word: np.ndarray, cosine: bool) -> float:
+    """What turns a word into its point: a factor in the memory's precision."""
+    return word.dtype.type(_inverse_norm(word) if cosine else 1.0)
+
+
+@njit(nogil=True, cache=True)
+def _place(word: np.ndarray, cosine: bool, point: np.ndarray) -> None:
+    """point [W] = the point of word [W]."""
+    scale = _scale(word, cosine)
+    for w in range(word.size):
+        point[w] = word[w] * scale
+
+
+@njit(nogil=True, cache=True)
+def _scale_all(memory: np.ndarray, members: np.ndarray, cosine: bool, scales: np.ndarray) -> None:
+    """The scales [n] of the rows `members` [n] of memory [N, W]."""
+    for i in range(members.size):
+        scales[i] = _scale(memory[members[i]], cosine)
+
+
+def _prefetching(typing_context: Any, memory: Any, slot: Any, w: Any) -> Any:
+    """_prefetch(memory, slot, w) has memory[slot, w] loaded into the caches, without waiting."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        view = context.make_array(kind)(context, builder, arguments[0])
+        place = cgutils.get_item_pointer(context, builder, kind, view, arguments[1:])
+        flag = cgutils.int32_t
+        returns = cgutils.ir.VoidType()
+        function = cgutils.ir.FunctionType(returns, [cgutils.voidptr_t, flag, flag, flag])
+        prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0i8")
+        # For reading, to be kept in every cache, data.
+        address = builder.bitcast(place, cgutils.voidptr_t)
+        builder.call(prefetch, [address, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(memory, types.int64, types.int64), generate
+
+
+_prefetch: Any = intrinsic(_prefetching)
+
+
+# Blocks and nodes.
+
+
+@njit(nogil=True, cache=True)
+def _new_node(forest: Forest) -> int:
+    state = forest.state
+    node = state[FREE_NODE]
+    state[LIVE_NODES] += 1
+    if node == 0:
+        return int(state[LIVE_NODES])
+    state[FREE_NODE] = forest.nodes[node, BELOW]
+    return int(node)
+
+
+@njit(nogil=True, cache=True)
+def _free_node(forest: Forest, node: int) -> None:
+    forest.nodes[node, BELOW] = forest.state[FREE_NODE]
+    forest.state[FREE_NODE] = node
+    forest.state[LIVE_NODES] -= 1
+
+
+@njit(nogil=True, cache=True)
+def _new_block(forest: Forest, owner: int) -> int:
+    """An empty block."""
+    state = forest.state
+    block = state[FREE_BLOCK]
+    state[LIVE_BLOCKS] += 1
+    if block == 0:
+        block = state[LIVE_BLOCKS]
+    else:
+        state[FREE_BLOCK] = forest.links[block, NEXT]
+    forest.leaves[block, 0] = 0
+    forest.links[block, OWNER] = owner
+    forest.links[block, NEXT] = 0
+    return block
+
+
+@njit(nogil=True, cache=True)
+def _free_block(forest: Forest, block: int) -> None:
+    forest.links[block, NEXT] = forest.state[FREE_BLOCK]
+    forest.state[FREE_BLOCK] = block
+    forest.state[LIVE_BLOCKS] -= 1
+
+
+@njit(nogil=True, cache=True)
+def _append(forest: Forest, tree: int, block: int, slot: int) -> None:
+    """Put a row into a block that has a place left."""
+    leaves = forest.leaves
+    leaves[block, 0] += 1
+    leaves[block, leaves[block, 0]] = slot
+    forest.where[slot, tree] = block
+
+
+@njit(nogil=True, cache=True)
+def _append_alike(forest: Forest, tree: int, leaf: int, slot: int) -> None:
+    """Put one more row into a full leaf whose rows are all like it."""
+    block = forest.links[leaf, NEXT]
+    if block == 0 or forest.leaves[block, 0] == forest.leaves.shape[1] - 1:
+        block = _new_block(forest, -leaf)
+        forest.links[block, NEXT] = forest.links[leaf, NEXT]
+        forest.links[leaf, NEXT] = block
+    _append(forest, tree, block, slot)
+
+
+@njit(nogil=True, cache=True)
+def _set_parent(forest: Forest, child: int, parent: int) -> None:
+    if child > 0:
+        forest.nodes[child, PARENT] = parent
+    else:
+        forest.links[-child, OWNER] = parent
+
+
+@njit(nogil=True, cache=True)
+def _replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) -> None:
+    """Hang `new` where `old` was, below `parent` (0: at the root)."""
+    if parent == 0:
+        forest.roots[tree] = new
+    elif forest.nodes[parent, BELOW] == old:
+        forest.nodes[parent, BELOW] = new
+    else:
+        forest.nodes[parent, ABOVE] = new
+    _set_parent(forest, new, parent)
+
+
+@njit(nogil=True, cache=True)
+def _grow_node(
+    forest: Forest, tree: int, leaf: int, other: int, dimension: int, threshold: float, above: bool
+) -> None:
+    """Replace `leaf` by a node over it and the leaf `other`, which is above or below."""
+    node = _new_node(forest)
+    _replace_child(forest, tree, forest.links[leaf, OWNER], -leaf, node)
+    forest.nodes[node, DIMENSION] = dimension
+    forest.nodes[node, BELOW] = -leaf if above else -other
+    forest.nodes[node, ABOVE] = -other if above else -leaf
+    forest.thresholds[node] = threshold
+    forest.links[leaf, OWNER] = node
+    forest.links[other, OWNER] = node
+
+
+# Splits.
+
+
+@njit(nogil=True, cache=True)
+def _draw(random: np.ndarray, below: int) -> int:
+    """A random number in [0, below); random: uint64 [1], the state of a splitmix64 generator."""
+    random[0] += np.uint64(0x9E3779B97F4A7C15)
+    mixed = random[0]
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return int(np.int64((mixed ^ (mixed >> np.uint64(31))) % np.uint64(below)))
+
+
+@njit(nogil=True, cache=True)
+def _choose_split(
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, random: np.ndarray
+) -> tuple[int, float]:
+    """(dimension, threshold) that splits the points members [n] in two; dimension -1 if none does.
+
+    Muja & Lowe 2014, 3.1.1: a dimension drawn among those of highest variance in a sample.
+    """
+    stride = max(1, members.size // SAMPLE)
+    dimension = _draw_dimension(memory, members, scales, stride, random)
+    if dimension < 0 and stride > 1:
+        stride = 1  # the sample was all alike: the others may differ
+        dimension = _draw_dimension(memory, members, scales, stride, random)
+    if dimension < 0:
+        return -1, 0.0
+    return dimension, _threshold(memory, members, scales, stride, dimension)
+
+
+@njit(nogil=True, cache=True)
+def _draw_dimension(
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int, random: np.ndarray
+) -> int:
+    """One of the dimensions of highest variance over every stride-th member; -1 if all are 0."""
+    variance = _variances(memory, members, scales, stride)
+    widest = np.empty(WIDEST, np.int64)
+    found = 0
+    while found < WIDEST:
+        best = np.argmax(variance)
+        if not variance[best] > 0:
+            break
+        widest[found] = best
+        variance[best] = 0
+        found += 1
+    return widest[_draw(random, found)] if found else -1
+
+
+@njit(nogil=True, cache=True)
+def _variances(
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int
+) -> np.ndarray:
+    """Variance of each coordinate [W] over every stride-th member, exactly 0 where all agree.
+
+    No fused operations here: they would tell points apart that are equal once rounded.
+    """
+    word_size = memory.shape[1]
+    origin = memory[members[0]] * scales[0]
+    total, squares = np.zeros(word_size), np.zeros(word_size)
+    count = 0
+    for i in range(0, members.size, stride):
+        slot, scale = members[i], scales[i]
+        for w in range(word_size):
+            moved = np.float64(memory[slot, w] * scale - origin[w])
+            total[w] += moved
+            squares[w] += moved * moved
+        count += 1
+    for w in range(word_size):
+        squares[w] = squares[w] / count - (total[w] / count) ** 2
+    return squares
+
+
+@njit(nogil=True, cache=True)
+def _threshold(
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int, dimension: int
+) -> float:
+    """The mean, or what cuts better where the mean is far off the middle; never the least."""
+    values = np.empty((members.size + stride - 1) // stride, memory.dtype)
+    total = 0.0
+    for i in range(values.size):
+        values[i] = memory[members[i * stride], dimension] * scales[i * stride]
+        total += values[i]
+    least, most = values.min(), values.max()
+    threshold = memory.dtype.type(total / values.size)
+    share = (values < threshold).sum()
+    if min(share, values.size - share) * LEAST_SHARE < values.size:
+        median = np.sort(values)[values.size // 2]
+        if median > least:
+            threshold = median
+    return threshold if least < threshold <= most else most
+
+
+@njit(nogil=True, cache=True)
+def _partition(
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, dimension: int, threshold: float
+) -> int:
+    """Move the members below the threshold to the front, with their scales; how many they are."""
+    middle = 0
+    for i in range(members.size):  # without a branch, so that the misses of many rows overlap
+        slot, scale = members[i], scales[i]
+        below = memory[slot, dimension] * scale < threshold
+        members[i], scales[i] = members[middle], scales[middle]
+        members[middle], scales[middle] = slot, scale
+        middle += below
+    return middle
+
+
+# Building.
+
+
+@njit(nogil=True, cache=True)
+def _build_tree(
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    where: np.ndarray,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    state: np.ndarray,
+    random: np.ndarray,
+    tree: int,
+) -> bool:
+    """Build one tree over members [n], which get permuted; False, and undone, if room is short."""
+    forest = Forest(where, roots, nodes, thresholds, leaves, links, state)
+    old_state, old_random = state.copy(), random[0]
+    # Of the two parts of a split the smaller goes first, so that at most log2(n) others wait.
+    waiting = np.empty((64, 4), np.int64)
+    waiting[0] = 0, members.size, 0, BELOW
+    size = 1 if members.size else 0
+    while size:
+        size -= 1
+        start, stop, parent, side = waiting[size]
+        blocks = (stop - start) // (leaves.shape[1] - 1) + 2
+        if max(state[LIVE_NODES] + 1, state[LIVE_BLOCKS] + blocks) >= thresholds.size:
+            state[:] = old_state
+            random[0] = old_random
+            return False
+        own, own_scales = members[start:stop], scales[start:stop]
+        child, middle = _build_part(forest, tree, memory, own, own_scales, random)
+        _adopt(forest, tree, parent, side, child)
+        if child > 0:
+            first = 1 if 2 * middle < own.size else 0
+            waiting[size + first] = start, start + middle, child, BELOW
+            waiting[size + 1 - first] = start + middle, stop, child, ABOVE
+            size += 2
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _build_part(
+    forest: Forest,
+    tree: int,
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    random: np.ndarray,
+) -> tuple[int, int]:
+    """A node that splits members [n] and how many of them, now in front, go below; else a leaf."""
+    middle = 0
+    if members.size >= forest.leaves.shape[1]:
+        dimension, threshold = _choose_split(memory, members, scales, random)
+        if dimension >= 0:
+            middle = _partition(memory, members, scales, dimension, threshold)
+    if middle == 0 or middle == members.size:
+        return -_build_leaf(forest, tree, members), 0
+    node = _new_node(forest)
+    forest.nodes[node, DIMENSION] = dimension
+    forest.thresholds[node] = threshold
+    return node, middle
+
+
+@njit(nogil=True, cache=True)
+def _adopt(forest: Forest, tree: int, parent: int, side: int, child: int) -> None:
+    """Make `child` the BELOW or ABOVE (`side`) of `parent`, or the root if that is 0."""
+    if parent == 0:
+        forest.roots[tree] = child
+    else:
+        forest.nodes[parent, side] = child
+    _set_parent(forest, child, parent)
+
+
+@njit(nogil=True, cache=True)
+def _build_leaf(forest: Forest, tree: int, members: np.ndarray) -> int:
+    """A leaf of the rows members [n], which are all alike if they are more than fit in a block."""
+    leaf = _new_block(forest, 0)
+    for i in range(members.size):
+        if i < forest.leaves.shape[1] - 1:
+            _append(forest, tree, leaf, members[i])
+        else:
+            _append_alike(forest, tree, leaf, members[i])
+    return leaf
+
+
+# Updating.
+
+
+@njit(nogil=True, cache=True)
+def _refresh(
+    memory: np.ndarray,
+    slots: np.ndarray,
+    cosine: bool,
+    where: np.ndarray,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    state: np.ndarray,
+    random: np.ndarray,
+    insertions: np.ndarray,
+    rebuild_every: int,
+) -> bool:
+    """Index anew the rows at `slots` [B, n]; False, and nothing done, if room is short.
+
+    An element that has become too deep is made due for a rebuild by its number of `insertions`,
+    unless it was rebuilt so recently that the rebuilds would cost more than the insertions.
+    """
+    most = slots.shape[1] * roots.shape[1]
+    for b in range(slots.shape[0]):
+        if max(state[b, LIVE_NODES], state[b, LIVE_BLOCKS]) + most >= thresholds.shape[1]:
+            return False
+    for b in range(slots.shape[0]):
+        forest = Forest(where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b], state[b])
+        # All stale rows leave first, so that no split is decided by a row in the wrong place.
+        _take_out(forest, slots[b])
+        _put_in(forest, memory[b], slots[b], cosine, random[b : b + 1])
+        findable = state[b, FINDABLE]
+        limit = DEPTH_BASE + DEPTH_FACTOR * np.log2(findable + 1)
+        if state[b, DEPTH] > limit and insertions[b] >= findable // 4:
+            insertions[b] = max(insertions[b], rebuild_every)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _forget(
+    slots: np.ndarray,
+    where: np.ndarray,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    state: np.ndarray,
+) -> None:
+    """Make the rows at `slots` [B, n] not findable."""
+    for b in range(slots.shape[0]):
+        forest = Forest(where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b], state[b])
+        _take_out(forest, slots[b])
+
+
+@njit(nogil=True, cache=True)
+def _take_out(forest: Forest, slots: np.ndarray) -> None:
+    """Take the rows `slots` [n] out of every tree that they are in."""
+    where, leaves, links = forest.where, forest.leaves, forest.links
+    # First all that will be needed is asked for, so that the misses overlap.
+    for i in range(slots.size):
+        _prefetch(where, max(slots[i], 0), 0)
+    for i in range(slots.size):
+        for tree in range(where.shape[1]):
+            _prefetch(leaves, where[max(slots[i], 0), tree], 0)
+            _prefetch(links, where[max(slots[i], 0), tree], 0)
+    for i in range(slots.size):
+        slot = slots[i]
+        if slot >= 0 and where[slot, 0]:
+            for tree in range(where.shape[1]):
+                _detach(forest, tree, slot)
+            forest.state[FINDABLE] -= 1
+
+
+@njit(nogil=True, cache=True)
+def _detach(forest: Forest, tree: int, slot: int) -> None:
+    """Fill a row's place with the last row of its leaf, in O(1)."""
+    where, leaves, links = forest.where, forest.leaves, forest.links
+    block = where[slot, tree]
+    leaf = block if links[block, OWNER] >= 0 else -links[block, OWNER]
+    end = links[leaf, NEXT] if links[leaf, NEXT] else leaf
+    last = leaves[end, leaves[end, 0]]
+    place = 1
+    while leaves[block, place] != slot:
+        place += 1
+    leaves[block, place] = last
+    if end != block:
+        where[last, tree] = block
+    where[slot, tree] = 0
+    leaves[end, 0] -= 1
+    if end == leaf:
+        if leaves[leaf, 0] <= (leaves.shape[1] - 1) // FEW:
+            _dissolve(forest, tree, leaf)
+    elif leaves[end, 0] == 0:
+        links[leaf, NEXT] = links[end, NEXT]
+        _free_block(forest, end)
+
+
+@njit(nogil=True, cache=True)
+def _dissolve(forest: Forest, tree: int, leaf: int) -> None:
+    """Drop a leaf of few rows: they join its sibling, which takes the place of their parent.
+
+    That is done if the leaf is empty, or if both fill no more than two thirds of a leaf.
+    """
+    leaves, nodes = forest.leaves, forest.nodes
+    parent, count = forest.links[leaf, OWNER], leaves[leaf, 0]
+    if parent == 0:
+        if count == 0:
+            forest.roots[tree] = 0
+            _free_block(forest, leaf)
+        return
+    sibling = nodes[parent, ABOVE if nodes[parent, BELOW] == -leaf else BELOW]
+    if count and (sibling > 0 or count + leaves[-sibling, 0] > (leaves.shape[1] - 1) * 2 // 3):
+        return
+    for i in range(1, count + 1):
+        _append(forest, tree, -sibling, leaves[leaf, i])
+    _replace_child(forest, tree, nodes[parent, PARENT], parent, sibling)
+    _free_node(forest, parent)
+    _free_block(forest, leaf)
+
+
+@njit(nogil=True, cache=True)
+def _put_in(
+    forest: Forest, memory: np.ndarray, slots: np.ndarray, cosine: bool, random: np.ndarray
+) -> None:
+    """Put the rows `slots` [n] of memory [N, W] into every tree, once each."""
+    where, leaves = forest.where, forest.leaves
+    point = np.empty(memory.shape[1], memory.dtype)
+    goals = np.empty(where.shape[1], np.int64)
+    for i in range(slots.size):
+        slot = slots[i]
+        if slot >= 0 and where[slot, 0] == 0:
+            _place(memory[slot], cosine, point)
+            for tree in range(goals.size):
+                goals[tree] = _descend(forest, tree, point)
+                _prefetch(leaves, goals[tree], 0)
+            for tree in range(goals.size):
+                _insert(forest, tree, goals[tree], memory, slot, point, cosine, random)
+            forest.state[FINDABLE] += 1
+
+
+@njit(nogil=True, cache=True)
+def _descend(forest: Forest, tree: int, point: np.ndarray) -> int:
+    """The leaf of a point [W]; 0 in an empty tree."""
+    nodes, thresholds, state = forest.nodes, forest.thresholds, forest.state
+    child = forest.roots[tree]
+    depth = 0
+    while child > 0:
+        below = point[nodes[child, DIMENSION]] < thresholds[child]
+        child = nodes[child, BELOW if below else ABOVE]
+        depth += 1
+    state[DEPTH] = max(state[DEPTH], depth)
+    return -child
+
+
+@njit(nogil=True, cache=True)
+def _insert(
+    forest: Forest,
+    tree: int,
+    leaf: int,
+    memory: np.ndarray,
+    slot: int,
+    point: np.ndarray,
+    cosine: bool,
+    random: np.ndarray,
+) -> None:
+    """Put a row into the leaf where its point [W] belongs."""
+    if leaf == 0:
+        leaf = _new_block(forest, 0)
+        forest.roots[tree] = -leaf
+    if forest.leaves[leaf, 0] < forest.leaves.shape[1] - 1:
+        _append(forest, tree, leaf, slot)
+    elif forest.links[leaf, NEXT] == 0:
+        _split(forest, tree, memory, leaf, slot, cosine, random)
+    else:
+        _set_apart(forest, tree, memory, leaf, slot, point, cosine)
+
+
+@njit(nogil=True, cache=True)
+def _split(
+    forest: Forest,
+    tree: int,
+    memory: np.ndarray,
+    leaf: int,
+    slot: int,
+    cosine: bool,
+    random: np.ndarray,
+) -> None:
+    """Split a full leaf of one block and one more row in two, or enlarge it if all are alike."""
+    members = np.empty(forest.leaves.shape[1], np.int32)
+    members[:-1] = forest.leaves[leaf, 1:]
+    members[-1] = slot
+    scales = np.empty(members.size, memory.dtype)
+    _scale_all(memory, members, cosine, scales)
+    dimension, threshold = _choose_split(memory, members, scales, random)
+    middle = 0
+    if dimension >= 0:
+        middle = _partition(memory, members, scales, dimension, threshold)
+    if middle == 0 or middle == members.size:
+        _append_alike(forest, tree, leaf, slot)
+        return
+    other = _new_block(forest, 0)
+    _grow_node(forest, tree, leaf, other, dimension, threshold, True)
+    forest.leaves[leaf, 0] = 0
+    for i in range(members.size):
+        _append(forest, tree, leaf if i < middle else other, members[i])
+
+
+@njit(nogil=True, cache=True)
+def _set_apart(
+    forest: Forest,
+    tree: int,
+    memory: np.ndarray,
+    leaf: int,
+    slot: int,
+    point: np.ndarray,
+    cosine: bool,
+) -> None:
+    """Give a row a leaf of its own beside a leaf of several blocks, unless it is like those rows.
+
+    Those are all alike, so one of them stands for all and none has to move.
+    """
+    alike = np.empty_like(point)
+    _place(memory[forest.leaves[leaf, 1]], cosine, alike)
+    dimension = int(np.argmax(np.abs(point - alike)))
+    least, most = alike[dimension], point[dimension]
+    above = least < most
+    if not above:
+        least, most = most, least
+    if not least < most:
+        _append_alike(forest, tree, leaf, slot)
+        return
+    other = _new_block(forest, 0)
+    _append(forest, tree, other, slot)
+    middle = memory.dtype.type(least / 2 + most / 2)
+    threshold = middle if least < middle <= most else most
+    _grow_node(forest, tree, leaf, other, dimension, threshold, above)
+
+
+# Searching. Plain arrays all through: a view or a tuple costs atomic reference counts.
+
+
+@njit(nogil=True, cache=True)
+def _search(
+    memory: np.ndarray,
+    queries: np.ndarray,
+    cosine: bool,
+    checks: int,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    visited: np.ndarray,
+    clock: np.ndarray,
+    keys: np.ndarray,
+    items: np.ndarray,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """The k best found in memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k].
+
+    visited: uint32 [N], the last query, counted by clock [1], that has examined a row. keys,
+    items: the queue's working space.
+    """
+    if clock[0] + queries.shape[0] * queries.shape[1] >= 2**32:
+        clock[0] = 0
+        visited[:] = 0
+    slots[:] = -1
+    similarity[:] = -np.inf
+    point = np.empty(memory.shape[2], memory.dtype)
+    fetched = np.empty((2, leaves.shape[2]), np.int32)
+    for b in range(memory.shape[0]):
+        rows = memory[b], leaves[b], links[b]
+        tree = roots[b], nodes[b], thresholds[b]
+        for h in range(queries.shape[1]):
+            clock[0] += 1
+            now: Any = np.uint32(clock[0])
+            _place(queries[b, h], cosine, point)
+            best_slots, best = slots[b, h], similarity[b, h]
+            space = visited, keys, items, fetched
+            _search_one(*rows, *tree, point, cosine, checks, now, *space, best_slots, best)
+            _sort(best_slots, best)
+
+
+@njit(nogil=True, cache=True)
+def _search_one(
+    memory: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    point: np.ndarray,
+    cosine: bool,
+    checks: int,
+    now: int,
+    visited: np.ndarray,
+    keys: np.ndarray,
+    items: np.ndarray,
+    fetched: np.ndarray,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """Best-bin-first search of all trees for one point [W]; slots, similarity: [k].
+
+    A block's rows are scored only after the way to the next block, on which they arrive from
+    memory; fetched [2, 1 + leaf_size] has the one block's slots and the next one's.
+    """
+    size = 0
+    for tree in range(roots.size):
+        if roots[tree]:
+            size = _push(keys, items, size, keys.dtype.type(0), roots[tree])
+    # At least k rows, from ever farther leaves if need be; the first block is always finished.
+    enough = max(checks, slots.size)
+    left, turn, waiting = max(enough, leaves.shape[1]), 0, 0
+    block, following, more = 0, 0, False
+    while left > 0 and (block or following or size):
+        if following == 0 and size:
+            bound, child = keys[0], items[0]
+            size = _pop(keys, items, size)
+            while child > 0:
+                value = point[nodes[child, DIMENSION]]
+                gap = value - thresholds[child]
+                below = value < thresholds[child]
+                far = nodes[child, ABOVE if below else BELOW]
+                size = _push(keys, items, size, bound + gap * gap, far)
+                child = nodes[child, BELOW if below else ABOVE]
+            following = -child
+            _prefetch(leaves, following, 0)
+            _prefetch(leaves, following, leaves.shape[1] - 1)
+        if block == 0:
+            block, following = following, 0
+            continue
+        count = _fetch(memory, leaves, block, left, now, visited, fetched, turn)
+        # Only a leaf whose first block is full has more: the others spare a look at their link.
+        more = more or leaves[block, 0] == leaves.shape[1] - 1
+        block = links[block, NEXT] if more else 0
+        more = block > 0
+        turn = 1 - turn
+        _score(memory, fetched, turn, waiting, point, cosine, slots, similarity)
+        enough -= count
+        left, waiting = enough, count
+    _score(memory, fetched, 1 - turn, waiting, point, cosine, slots, similarity)
+
+
+@njit(nogil=True, cache=True)
+def _fetch(
+    memory: np.ndarray,
+    leaves: np.ndarray,
+    block: int,
+    most: int,
+    now: int,
+    visited: np.ndarray,
+    fetched: np.ndarray,
+    turn: int,
+) -> int:
+    """List at most so many unvisited rows of a block in fetched[turn], and have them loaded."""
+    count = 0
+    for i in range(1, leaves[block, 0] + 1):
+        slot = leaves[block, i]
+        if visited[slot] != now and count < most:
+            visited[slot] = now
+            fetched[turn, count] = slot
+            count += 1
+            for w in range(0, memory.shape[1], CACHE_LINE // memory.itemsize):
+                _prefetch(memory, slot, w)
+            _prefetch(memory, slot, memory.shape[1] - 1)
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _score(
+    memory: np.ndarray,
+    fetched: np.ndarray,
+    turn: int,
+    count: int,
+    point: np.ndarray,
+    cosine: bool,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """Take the first `count` rows of fetched[turn] into the k best so far, a heap by `_sink`."""
+    for i in range(count):
+        slot = fetched[turn, i]
+        near = _cosine(point, memory, slot) if cosine else _closeness(point, memory, slot)
+        if near > similarity[0] or (near == similarity[0] and slot < slots[0]):
+            slots[0], similarity[0] = slot, near
+            _sink(slots, similarity, slots.size)
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _cosine(point: np.ndarray, memory: np.ndarray, slot: int) -> float:
+    """Similarity of a query's point [W] and a row, in the memory's precision."""
+    dot = squares = memory.dtype.type(0)
+    for w in range(memory.shape[1]):
+        dot += point[w] * memory[slot, w]
+        squares += memory[slot, w] * memory[slot, w]
+    if squares < LARGEST_SQUARE:
+        return dot / np.sqrt(squares + memory.dtype.type(NORM_EPSILON))
+    return memory.dtype.type(dot * _inverse_norm(memory[slot]))
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _closeness(point: np.ndarray, memory: np.ndarray, slot: int) -> float:
+    """-|point - row|^2 by differences: no digits are lost."""
+    total = memory.dtype.type(0)
+    for w in range(memory.shape[1]):
+        total -= (point[w] - memory[slot, w]) ** 2
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _push(keys: np.ndarray, items: np.ndarray, size: int, key: float, item: int) -> int:
+    """Add an entry to the queue, a heap led by the least key; its new size."""
+    place = size
+    while place > 0 and keys[(place - 1) // 2] > key:
+        keys[place], items[place] = keys[(place - 1) // 2], items[(place - 1) // 2]
+        place = (place - 1) // 2
+    keys[place], items[place] = key, item
+    return size + 1
+
+
+@njit(nogil=True, cache=True)
+def _pop(keys: np.ndarray, items: np.ndarray, size: int) -> int:
+    """Drop the queue's first entry; its new size."""
+    size -= 1
+    key, item = keys[size], items[size]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[child] >= key:
+            break
+        keys[place], items[place] = keys[child], items[child]
+        place = child
+    keys[place], items[place] = key, item
+    return size
+
+
+@njit(nogil=True, cache=True)
+def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
+    """Restore the heap of the first `size` results, led by the worst, after that was replaced."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            return
+        if child + 1 < size and _worse(slots, similarity, child + 1, child):
+            child += 1
+        if not _worse(slots, similarity, child, parent):
+            return
+        _swap(slots, similarity, parent, child)
+        parent = child
+
+
+@njit(nogil=True, cache=True)
+def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
+    """Turn the heap into a list, best first: its worst goes to the end, again and again."""
+    for last in range(slots.size - 1, 0, -1):
+        _swap(slots, similarity, 0, last)
+        _sink(slots, similarity, last)
+
+
+@njit(nogil=True, cache=True)
+def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
+    """Whether result i comes after result j: less similar, or as similar at a higher slot."""
+    if similarity[i] == similarity[j]:
+        return slots[i] > slots[j]
+    return similarity[i] < similarity[j]
+
+
+@njit(nogil=True, cache=True)
+def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
+    slots[i], slots[j] = slots[j], slots[i]
+    similarity[i], similarity[j] = similarity[j], similarity[i]

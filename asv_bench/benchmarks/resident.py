@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -33,16 +34,29 @@ def return_freed_memory_at_once() -> None:
         library.mallopt(M_TOP_PAD, 0)
 
 
-def in_a_process_on_one_cpu(function: Callable[..., int], *arguments: object) -> int:
-    """The result of a function of a module, called in a process that never leaves one CPU.
+def by_a_process_on_one_cpu(module: str, *arguments: object) -> int:
+    """The number that a module of this package prints, run as a program by itself.
 
     Linux counts pages for each CPU and adds up in batches of 32; only a process that has had but
     one since it began sees its high-water mark to within one batch.
     """
-    if ON_LINUX:
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    package = __name__.rpartition(".")[0]
+    root = Path(__file__).parents[package.count(".") + 1]
+    usable = os.sched_getaffinity(0) if ON_LINUX else set()
+    try:
+        if usable:
+            os.sched_setaffinity(0, {min(usable)})
+        done = subprocess.run(
+            [sys.executable, "-m", f"{package}.{module}", *map(str, arguments)],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    finally:
+        if usable:
+            os.sched_setaffinity(0, usable)
+    return int(done.stdout)
 
 
 def now() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 
 from . import grid
@@ -38,7 +39,7 @@ class TrainingMemory:
     def track_peak_bytes(self, model: str, memory_size: int) -> int:
         from . import resident
 
-        return resident.in_a_process_on_one_cpu(mean_peak, model, memory_size)
+        return resident.by_a_process_on_one_cpu("training_memory", model, memory_size)
 
 
 def mean_peak(model: str, memory_size: int) -> int:
@@ -58,3 +59,7 @@ def mean_peak(model: str, memory_size: int) -> int:
         measured.model.zero_grad()  # so that the gradients of the last pass count in this one
         peaks.append(resident.peak_of(measured))
     return int(statistics.mean(peaks))
+
+
+if __name__ == "__main__":
+    print(mean_peak(sys.argv[1], int(sys.argv[2])))

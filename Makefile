@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REPORT := build/report
 
 .DEFAULT_GOAL := help
-.PHONY: help install check format test test-full bench bench-full report clean
+.PHONY: help install check format test test-full bench bench-figure bench-full report clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,11 @@ test-full: $(VENV)/.installed ## every test, the slow ones and the measurements 
 bench: $(VENV)/.installed ## measure this code, quick profile (ten minutes), and write the report
 	@echo "The report will be at $(REPORT)/index.html"
 	$(BIN)/python asv_bench/run.py --profile quick
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
+
+bench-figure: $(VENV)/.installed ## measure the paper's Figure 1 up to a million words, and report
+	@echo "The report will be at $(REPORT)/index.html"
+	$(BIN)/python asv_bench/run.py --profile figure
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 bench-full: $(VENV)/.installed ## measure every point that fits this machine (hours), and report

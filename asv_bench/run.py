@@ -1,6 +1,6 @@
 """Run the asv suites on the code as it stands, one thread, in this environment.
 
-    python asv_bench/run.py [--profile quick|full] [--suite NAME ...] [--fresh]
+    python asv_bench/run.py [--profile quick|figure|full] [--suite NAME ...] [--fresh]
 
 Results go where `asv.conf.json` says, under the commit that is checked out, with
 `environment.jsonl` (what was run, on which versions) and `reasons-SUITE.jsonl` (why points were
@@ -25,7 +25,7 @@ from asv.machine import Machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / ".asv" / "results"
-SUITES = ["step_time", "sequence_time", "training_memory", "initial_memory"]
+SUITES = ["recall", "step_time", "sequence_time", "training_memory", "initial_memory"]
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
 }
@@ -33,7 +33,7 @@ ONE_THREAD = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--profile", choices=["quick", "full"], default="quick")
+    parser.add_argument("--profile", choices=["quick", "figure", "full"], default="quick")
     parser.add_argument("--suite", choices=SUITES, action="append", help="only this; repeatable")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured")
     arguments = parser.parse_args()

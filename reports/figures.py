@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,12 +15,14 @@ from reports.models import INK, PALETTE, PAPER
 
 TITLE_SIZE = 9.5
 LABEL_SIZE = 8.5
+_RECALLS = ("recall_random", "recall_clustered")
 
 
 def figure_1a(frame: pd.DataFrame) -> Figure:
     """Time of one step against N: T = 1 large, the other lengths small beside it."""
     rows = frame[frame.quantity == "step_time"]
-    lengths = sorted({1, *map(int, rows.sequence_length.dropna())})
+    several = tables.measured(rows).groupby("sequence_length").memory_size.nunique() > 1
+    lengths = sorted({1, *map(int, several[several].index)})
     others = [(rows[rows.sequence_length == length], f"T = {length}") for length in lengths[1:]]
     figure, main, small = _one_large(len(others))
     named = _draw(main, rows[rows.sequence_length == 1], marks="step_time")
@@ -30,21 +31,19 @@ def figure_1a(frame: pd.DataFrame) -> Figure:
     for panel, (part, title) in zip(small, others, strict=True):
         _draw(panel, part, small=True)
         panel.set_title(f"Per step of a pass, {title}", loc="left", fontsize=TITLE_SIZE, color=INK)
-    _finish(figure, [main, *small], "seconds", named=named)
+    _finish(figure, [main, *small], "seconds", named=named, note=_recall_note(frame))
     return figure
 
 
 def figure_1b(frame: pd.DataFrame) -> Figure:
-    """Memory of training over 100 steps against N: physical large, the rest small beside it."""
-    figure, main, small = _one_large(2)
+    """Memory of training over 100 steps against N; beside it, small, that of initialisation."""
+    figure, main, (panel,) = _one_large(1)
     named = _draw(main, frame[frame.quantity == "training_peak"], marks="training_peak")
     main.set_title("Physical peak of training, T = 100", loc="left", fontsize=TITLE_SIZE, color=INK)
     main.set_ylabel("memory beyond initialisation")
-    parts = (("training_tensors", "Live tensors, T = 100"), ("initial_memory", "Initialisation"))
-    for panel, (quantity, title) in zip(small, parts, strict=True):
-        _draw(panel, frame[frame.quantity == quantity], small=True)
-        panel.set_title(title, loc="left", fontsize=TITLE_SIZE, color=INK)
-    _finish(figure, [main, *small], "bytes", named=named)
+    _draw(panel, frame[frame.quantity == "initial_memory"], small=True)
+    panel.set_title("Initialisation", loc="left", fontsize=TITLE_SIZE, color=INK)
+    _finish(figure, [main, panel], "bytes", named=named)
     return figure
 
 
@@ -102,7 +101,10 @@ def _draw(
         line = plain[plain.model == model].sort_values(against)
         look = models.look(model)
         if model == "lstm" and against == "memory_size" and len(line) == 1:
-            _reference(panel, line, small)
+            value = float(line.value.iloc[0])
+            # The LSTM has no memory: a level to compare with, not a line over N.
+            panel.axhline(value, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1.5)
+            named.append(Label(float(plain[against].max()), value, "LSTM, no memory", INK))
             continue
         _line(panel, line, against, look, small)
         x, y = float(line[against].iloc[-1]), float(line.value.iloc[-1])
@@ -132,21 +134,19 @@ def _line(panel: Axes, line: pd.DataFrame, against: str, look: models.Look, smal
     panel.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0, zorder=2)
 
 
-def _reference(panel: Axes, line: pd.DataFrame, small: bool) -> None:
-    """The LSTM has no memory: a level to compare with, not a line over N."""
-    value = float(line.value.iloc[0])
-    panel.axhline(value, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, zorder=1.5)
-    if not small:
-        text = panel.annotate(
-            "LSTM (has no memory)",
-            (0, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=LABEL_SIZE,
-            color=INK,
-        )
-        text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=PAPER)])
+def _recall_note(frame: pd.DataFrame) -> str:
+    """The recall of each approximate index, at the largest memory where it was measured."""
+    rows = tables.measured(frame[frame.quantity.isin(_RECALLS)])
+    words = []
+    for model in models.in_order(set(rows.model.dropna()) - {"sam-exact"}):
+        own = rows[rows.model == model]
+        largest = own[own.memory_size == own.memory_size.max()].set_index("quantity").value
+        low, high = (largest.get(name, float("nan")) for name in _RECALLS)
+        words.append(f"{models.look(model).label} {low:.2f} / {high:.2f}")
+    if not words:
+        return ""
+    size = units.short_size(int(rows.memory_size.max()))
+    return f"recall@4 at {size}, random / clustered rows: {', '.join(words)}"
 
 
 def _paper_marks(panel: Axes, quantity: str) -> list[Label]:
@@ -193,13 +193,16 @@ def _finish(
     *,
     against: str = "memory_size",
     named: list[Label] | None = None,
+    note: str = "",
 ) -> None:
-    """Axes, ticks and labels, once all is drawn; `named` is for the first panel."""
+    """Axes, ticks and labels, once all is drawn; `named` and `note` are for the first panel."""
     figure.draw_without_rendering()  # lays the panels out: ticks depend on their width
     for panel in panels:
         axes.style(panel)
         axes.set_ticks(panel, unit, against)
         panel.set_xlabel("memory words N" if against == "memory_size" else "sequence length T")
+    if note:
+        panels[0].set_xlabel(f"{panels[0].get_xlabel()}\n{note}")
     figure.draw_without_rendering()
     labels.place(panels[0], named or [])
 

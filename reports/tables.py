@@ -252,8 +252,7 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     plain = measured(frame)
-    for quantity in ("step_time", "sequence_time", "training_peak", "training_tensors",
-                     "initial_memory"):  # fmt: skip
+    for quantity in ("step_time", "sequence_time", "training_peak", "initial_memory"):
         rows += _slopes(plain[plain.quantity == quantity], "memory_size", "sequence_length")
     passes = plain[plain.quantity == "sequence_time"]
     rows += _slopes(passes, "sequence_length", "memory_size")

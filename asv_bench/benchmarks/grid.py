@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 
 # SAM comes with the name of its index. Those that are not exact are in the quick profile for one
 # figure, the time of a step.
@@ -20,7 +21,8 @@ INPUT_SIZE = OUTPUT_SIZE = 8
 HIDDEN_SIZE, WORD_SIZE, NUM_HEADS, K = 100, 32, 4, 4
 SPEED_BATCH_SIZE, MEMORY_BATCH_SIZE = 8, 1
 
-# "quick" is what a developer waits for; "full" is every point that fits this machine.
+# "quick" is what a developer waits for; "figure" is the figures of the paper up to a million words,
+# without the longer sequences; "full" is every point that fits this machine.
 PROFILE = os.environ.get("SAM_BENCH_PROFILE", "quick")
 # Where the reasons for what is left out are noted, beside asv's results, which only say that.
 REASONS_FILE = os.environ.get("SAM_BENCH_REASONS")
@@ -45,17 +47,21 @@ def skip(benchmark: str, parameters: tuple[object, ...], reason: str) -> None:
 
 
 def reason_to_skip(
-    model: str, memory_size: int, sequence_length: int, batch_size: int, *, quick: bool
+    model: str,
+    memory_size: int,
+    sequence_length: int,
+    batch_size: int,
+    profiles: Collection[str],
 ) -> str | None:
     """Why this point cannot or need not run; None if it is to run.
 
-    quick: whether the point belongs to the quick profile.
+    profiles: the smaller profiles that the point belongs to.
     """
     if model == "lstm" and memory_size != MEMORY_SIZES[0]:
         return f"the LSTM has no memory: measured once, at memory_size={MEMORY_SIZES[0]}"
-    if PROFILE == "quick" and not quick:
-        return "not in the quick profile"
-    if model in ("lstm",) or is_sparse(model):
+    if PROFILE != "full" and PROFILE not in profiles:
+        return f"not in the {PROFILE} profile"
+    if model == "lstm" or is_sparse(model):
         return None
     import psutil
 

@@ -15,8 +15,8 @@ class InitialMemory:
     param_names = ("model", "memory_size")
 
     def setup(self, model: str, memory_size: int) -> None:
-        quick = model in grid.EXACT_MODELS
-        reason = grid.reason_to_skip(model, memory_size, 0, grid.MEMORY_BATCH_SIZE, quick=quick)
+        profiles = {"quick", "figure"} if model in grid.EXACT_MODELS else ()
+        reason = grid.reason_to_skip(model, memory_size, 0, grid.MEMORY_BATCH_SIZE, profiles)
         if reason:
             grid.skip(type(self).__name__, (model, memory_size), reason)
 

@@ -9,10 +9,11 @@ class SequenceTime(timing.Timed):
     params = (grid.MODELS, [64, 1024, 65536], [10, 100, 1000, 10000])
     param_names = ("model", "memory_size", "sequence_length")
 
-    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+    def profiles(self, model: str, memory_size: int, sequence_length: int) -> set[str]:
         if memory_size == 65536 or model not in grid.EXACT_MODELS:
-            return False
-        return sequence_length <= (1000 if model == "lstm" or grid.is_sparse(model) else 100)
+            return set()
+        longest = 1000 if model == "lstm" or grid.is_sparse(model) else 100
+        return {"quick"} if sequence_length <= longest else set()
 
     def time_forward_backward(self, model: str, memory_size: int, sequence_length: int) -> None:
         self.run_pass()

@@ -9,13 +9,15 @@ class StepTime(timing.Timed):
     params = (grid.MODELS, grid.MEMORY_SIZES, grid.SEQUENCE_LENGTHS)
     param_names = ("model", "memory_size", "sequence_length")
 
-    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+    def profiles(self, model: str, memory_size: int, sequence_length: int) -> set[str]:
         largest = {1: 65536, 10: 4096, 100: 64}
         if grid.is_sparse(model):
             largest = {1: 1048576, 10: 1048576, 100: 64}
-        if model not in grid.EXACT_MODELS and memory_size in (256, 4096, 16384, 262144):
-            return False
-        return memory_size <= largest[sequence_length]
+        profiles = {"figure"} if sequence_length == 1 else set()
+        fewer = model not in grid.EXACT_MODELS and memory_size in (256, 4096, 16384, 262144)
+        if memory_size <= largest[sequence_length] and not fewer:
+            profiles.add("quick")
+        return profiles
 
     def time_forward_backward(self, model: str, memory_size: int, sequence_length: int) -> None:
         self.run_pass()

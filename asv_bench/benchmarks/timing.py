@@ -15,23 +15,23 @@ class Timed:
 
     version = "1"
     timeout = 600
-    rounds = 1 if grid.PROFILE == "quick" else 4
+    rounds = 4 if grid.PROFILE == "full" else 1
     repeat = (7, 30, 1.0)  # at least 7 samples, without which asv sees no regression
     warmup_time = 0
     min_run_count = 1
     number = 1
     _pass = None
 
-    def in_quick_profile(self, model: str, memory_size: int, sequence_length: int) -> bool:
+    def profiles(self, model: str, memory_size: int, sequence_length: int) -> set[str]:
+        """The smaller profiles that a point belongs to."""
         raise NotImplementedError
 
     def setup(self, model: str, memory_size: int, sequence_length: int) -> None:
         if Timed._pass is not None:
             return
         parameters = (model, memory_size, sequence_length)
-        reason = grid.reason_to_skip(
-            *parameters, grid.SPEED_BATCH_SIZE, quick=self.in_quick_profile(*parameters)
-        )
+        profiles = self.profiles(*parameters)
+        reason = grid.reason_to_skip(*parameters, grid.SPEED_BATCH_SIZE, profiles)
         if reason:
             grid.skip(type(self).__name__, parameters, reason)
         from . import passes

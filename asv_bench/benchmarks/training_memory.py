@@ -26,12 +26,11 @@ class TrainingMemory:
     param_names = ("model", "memory_size")
 
     def setup(self, model: str, memory_size: int) -> None:
+        profiles = {"figure"} if model in grid.EXACT_MODELS else set()
+        if model == "sam-exact" or (profiles and memory_size <= 65536):
+            profiles.add("quick")
         reason = grid.reason_to_skip(
-            model,
-            memory_size,
-            SEQUENCE_LENGTH,
-            grid.MEMORY_BATCH_SIZE,
-            quick=model == "sam-exact" or (model in grid.EXACT_MODELS and memory_size <= 65536),
+            model, memory_size, SEQUENCE_LENGTH, grid.MEMORY_BATCH_SIZE, profiles
         )
         if reason:
             grid.skip(type(self).__name__, (model, memory_size), reason)

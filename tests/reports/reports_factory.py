@@ -27,7 +27,6 @@ COLUMNS = [
 STEP = "step_time.StepTime.time_forward_backward"
 SEQUENCE = "sequence_time.SequenceTime.time_forward_backward"
 PEAK = "training_memory.TrainingMemory.track_peak_bytes"
-TENSORS = "training_memory.TrainingMemory.track_tensor_bytes"
 INITIAL = "initial_memory.InitialMemory.track_resident_bytes"
 NAMES = ["model", "memory_size", "sequence_length"]
 
@@ -145,6 +144,5 @@ def realistic() -> dict[str, list]:
             True,
         ),
         PEAK: row([tracked, SIZES], peak_bytes, False),
-        TENSORS: row([tracked, SIZES], lambda m, n: 0.3 * (peak_bytes(m, n) or 0), False),
         INITIAL: row([tracked, SIZES], initial, False),
     }

@@ -172,7 +172,7 @@ def test_a_figure_draws_each_model_and_the_lstm_as_a_level(built: Path) -> None:
     figure = figures.figure_1a(results.tidy(runs[0])[0])
     main_panel = figure.axes[0]
     words = {text.get_text() for text in main_panel.texts}
-    assert {"NTM", "DAM", "SAM linear", "SAM k-d", "SAM LSH", "LSTM (has no memory)"} <= words
+    assert {"NTM", "DAM", "SAM linear", "SAM k-d", "SAM LSH", "LSTM, no memory"} <= words
     assert {"paper: 12 s", "paper: 7 ms"} <= words
     assert len(figure.axes) == 3
     ntm = next(line for line in main_panel.get_lines() if len(line.get_xdata()) == 8)

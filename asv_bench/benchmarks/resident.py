@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import re
 import subprocess
@@ -57,6 +58,13 @@ def by_a_process_on_one_cpu(module: str, *arguments: object) -> int:
         if usable:
             os.sched_setaffinity(0, usable)
     return int(done.stdout)
+
+
+def page() -> mmap.mmap:
+    """One page more of memory."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page[0] = 1
+    return page
 
 
 def now() -> int:

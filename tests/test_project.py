@@ -35,7 +35,9 @@ def test_the_constraints_lie_in_the_ranges_users_may_choose_from():
 
 
 def test_make_alone_lists_every_job():
-    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     jobs = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {line.split()[0] for line in done.stdout.splitlines()} == set(jobs)
 

@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ ON_LINUX = sys.platform == "linux"
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 SMALLEST_MAPPED = 16 * 1024
 SAMPLING_SECONDS = 0.001
+KNOWN_SIZE = 2**20
 
 
 def return_freed_memory_at_once() -> None:
@@ -60,11 +62,28 @@ def by_a_process_on_one_cpu(module: str, *arguments: object) -> int:
     return int(done.stdout)
 
 
-def page() -> mmap.mmap:
-    """One page more of memory."""
-    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page[0] = 1
-    return page
+def block(num_bytes: int) -> mmap.mmap:
+    """So many bytes more of memory, all of them resident."""
+    block = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for start in range(0, num_bytes, mmap.PAGESIZE):
+        block[start] = 1
+    return block
+
+
+def mean_peak_of(
+    function: Callable[[], object], repeats: int, *, before_each: Callable[[], object]
+) -> int:
+    """The mean of `peak_of` over several calls, less by how much a block of known size is off.
+
+    One more page is taken before each call, so that the calls meet the batches at all stages.
+    """
+    pages, peaks, errors = [], [], []
+    for _ in range(repeats):
+        before_each()
+        pages.append(block(mmap.PAGESIZE))
+        peaks.append(peak_of(function))
+        errors.append(peak_of(lambda: block(KNOWN_SIZE)) - KNOWN_SIZE)
+    return round(statistics.mean(peaks) - statistics.mean(errors))
 
 
 def now() -> int:

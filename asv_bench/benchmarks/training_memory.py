@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 
@@ -42,11 +41,7 @@ class TrainingMemory:
 
 
 def mean_peak(model: str, memory_size: int) -> int:
-    """The mean over several passes, each measured by itself.
-
-    One more page is taken before each, so that the passes meet Linux's batches of 32 pages (see
-    `resident`) at all stages, and what it has not counted yet averages out.
-    """
+    """The mean over as many passes as fit some seconds."""
     from . import resident
 
     resident.return_freed_memory_at_once()
@@ -56,14 +51,14 @@ def mean_peak(model: str, memory_size: int) -> int:
     # Libraries allocate workspaces when first used: not the model's.
     passes.Pass(model, grid.MEMORY_SIZES[0], *sizes, warm_ups=3)
     measured = passes.Pass(model, memory_size, *sizes, warm_ups=0)
-    peaks: list[int] = []
-    pages = []
+
+    def forget() -> None:
+        measured.model.zero_grad()  # so that the gradients of the last pass count in the next
+
     start = time.monotonic()
-    while len(peaks) < MOST_PASSES and (not peaks or time.monotonic() - start < SECONDS):
-        measured.model.zero_grad()  # so that the gradients of the last pass count in this one
-        pages.append(resident.page())
-        peaks.append(resident.peak_of(measured))
-    return int(statistics.mean(peaks))
+    measured()
+    repeats = int(SECONDS / (time.monotonic() - start))
+    return resident.mean_peak_of(measured, min(max(repeats, 1), MOST_PASSES), before_each=forget)
 
 
 if __name__ == "__main__":

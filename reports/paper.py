@@ -85,11 +85,11 @@ VALUES: tuple[Claim, ...] = (
         7.8 * MIB, "7.8 MiB", FIGURE_1,
     ),
     Claim(
-        "initial_sam_64k", "Initialisation, SAM linear, nothing written yet", "initial_memory", "sam-exact", None, K64,
+        "initial_sam_64k", "Initialisation, SAM, unwritten", "initial_memory", "sam-exact", None, K64,
         None, 53.0 * MIB, "53 MiB", SECTION_41,
     ),
     Claim(
-        "initial_sam_1m", "Initialisation, SAM linear, nothing written yet", "initial_memory", "sam-exact", None,
+        "initial_sam_1m", "Initialisation, SAM, unwritten", "initial_memory", "sam-exact", None,
         MILLION, None,
     ),
 )  # fmt: skip

@@ -85,8 +85,8 @@ VALUES: tuple[Claim, ...] = (
         7.8 * MIB, "7.8 MiB", FIGURE_1,
     ),
     Claim(
-        "initial_sam_64k", "Initialisation, SAM, unwritten", "initial_memory", "sam-exact", None, K64,
-        None, 53.0 * MIB, "53 MiB", SECTION_41,
+        "initial_sam_64k", "Initialisation, SAM, unwritten", "initial_memory", "sam-exact", None,
+        K64, None, 53.0 * MIB, "53 MiB", SECTION_41,
     ),
     Claim(
         "initial_sam_1m", "Initialisation, SAM, unwritten", "initial_memory", "sam-exact", None,

@@ -10,7 +10,8 @@ class SequenceTime(timing.Timed):
     param_names = ("model", "memory_size", "sequence_length")
 
     def profiles(self, model: str, memory_size: int, sequence_length: int) -> set[str]:
-        if memory_size == 65536 or model not in grid.EXACT_MODELS:
+        only = 64 if model == "lstm" else 1024
+        if memory_size != only or model not in grid.EXACT_MODELS:
             return set()
         longest = 1000 if model == "lstm" or grid.is_sparse(model) else 100
         return {"quick"} if sequence_length <= longest else set()

@@ -8,7 +8,7 @@ import time
 from . import grid
 
 SEQUENCE_LENGTH = 100
-MOST_PASSES, SECONDS = 32, 3.0
+MOST_PASSES, SECONDS = 32, 2.0
 
 
 class TrainingMemory:
@@ -27,7 +27,7 @@ class TrainingMemory:
     def setup(self, model: str, memory_size: int) -> None:
         profiles = {"figure"} if model in grid.EXACT_MODELS else set()
         if model == "sam-exact" or (profiles and memory_size <= 65536):
-            profiles.add("quick")
+            profiles |= {"quick"} if memory_size not in (256, 4096, 262144) else set()
         reason = grid.reason_to_skip(
             model, memory_size, SEQUENCE_LENGTH, grid.MEMORY_BATCH_SIZE, profiles
         )

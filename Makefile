@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 REPORT := build/report
 
 .DEFAULT_GOAL := help
-.PHONY: help install check format test test-full bench bench-figure bench-full report clean
+.PHONY: help install check format test test-full bench bench-figure bench-full bench-backends \
+	bench-learning traces report clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,6 +16,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt hnswlib >/dev/null 2>&1 \
+		|| echo "hnswlib was left out, as it did not build (it needs a C++ compiler): no backend hnsw"
 	touch $@
 
 install: $(VENV)/.installed ## make .venv and install the project with its tools
@@ -49,8 +52,21 @@ bench-full: $(VENV)/.installed ## measure every point that fits this machine (ho
 	$(BIN)/python asv_bench/run.py --profile full
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
+bench-backends: $(VENV)/.installed ## measure recall against cost, and wear, of every index, and report
+	@echo "The report will be at $(REPORT)/index.html"
+	$(BIN)/python -m asv_bench.frontier
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
+
+bench-learning: $(VENV)/.installed ## train SAM with every index (minutes), and report the loss curves
+	$(BIN)/python -m asv_bench.learning.curves
+	$(BIN)/python -m reports build .asv/results --out $(REPORT)
+
+traces: $(VENV)/.installed ## record what SAM in training asks of its index, 65,536 words (quarter of an hour)
+	$(BIN)/python -m asv_bench.learning.traces
+
 report: $(VENV)/.installed ## write the report from what has been measured
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
-clean: ## remove what was built (.venv and results stay)
+clean: ## remove what was built and compiled (.venv and results stay)
 	rm -rf build dist *.egg-info
+	find . -name '*.nb[ic]' -not -path './$(VENV)/*' -delete

@@ -8,9 +8,10 @@ leaf in each tree, so an overwritten row leaves it and goes where its new conten
 that fill up split, and leaves that run low join their siblings.
 
 For cosine the trees hold the points row / |row|, for l2 the rows; both are read from the memory
-when needed, never stored. A point goes below a node if its coordinate is less than the threshold,
-and the same arithmetic sends rows and queries on their way, so that a query equal to a row ends in
-that row's leaf in every tree.
+when needed, never stored. They can be turned to their principal axes first (the PKD-tree of
+Silpa-Anan & Hartley), which splits them where they really differ. A point goes below a node if its
+coordinate is less than the threshold, and the same arithmetic sends rows and queries on their way,
+so that a query equal to a row ends in that row's leaf in every tree.
 
 Numbers of nodes and blocks start at 1, as 0 means none: an index of zeros is an empty one. A child
 is a node if positive, a leaf if negative. All kernels live in this file, as numba's on-disk cache
@@ -32,10 +33,22 @@ from numba.extending import intrinsic
 from ann_backends import checks as checking
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.sketch import (
+    LANES,
+    copy_lane,
+    group_shape,
+    keep,
+    lowest_bit,
+    own_similarity,
+    prepare_query,
+    score_group,
+    write_lane,
+)
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
 REORDERED = {"reassoc", "contract", "nsz"}
-# A split looks at about this many rows and draws among this many dimensions (Muja & Lowe: 100, 5).
+# A split looks at about this many rows and draws among this many dimensions (Muja & Lowe: 100, 5)
+# so that the trees differ; a single tree takes the widest.
 SAMPLE, WIDEST = 100, 5
 # A mean that cuts off less than one row in so many is replaced by the median.
 LEAST_SHARE = 10
@@ -48,6 +61,10 @@ CACHE_LINE = 64
 LARGEST_SQUARE = 1e30
 # Beyond any memory's size.
 MOST_CHECKS = 2**62
+# Rows that the principal axes are taken from.
+PRINCIPAL_SAMPLE = 16384
+# Rows found by their sketches that are ranked by themselves; or twice k, if that is more.
+RERANKED = 16
 
 # Columns of Forest.nodes, Forest.links and Forest.state.
 DIMENSION, BELOW, ABOVE, PARENT = range(4)
@@ -60,13 +77,17 @@ class KDForest(Settings):
     """Randomized k-d trees: few rows looked at per search, updates in about a microsecond a tree.
 
     For building, fixed with the index: `trees`; `leaf_size`, the rows that a leaf holds before it
-    splits (15 and their number fill one cache line); `rebuild_every`.
+    splits (15 and their number fill one cache line); `sketch`, whether each leaf holds its rows
+    in 8 bits too (`ann_backends.sketch`), for cosine only; `principal_axes`, whether trees split
+    along the principal axes of the rows at the last (re)build instead of single numbers;
+    `rebuild_every`.
     For searching, and an attribute of the index that may be assigned: `checks`, the distinct rows
     that a search examines at most, unless its first leaf or k rows take more. 4 trees and 32
     checks are the defaults.
 
     32 checks recall little of a large memory without structure; a row just written is found all
-    the same.
+    the same. To find nearly everything, thousands of checks of sketches in few trees with large
+    leaves cost least; a check is then a place in a leaf, and a row in several trees counts again.
     """
 
     name: ClassVar[str] = "kd_forest"
@@ -75,6 +96,8 @@ class KDForest(Settings):
     trees: int = 4
     checks: int = 32
     leaf_size: int = 15
+    sketch: bool = False
+    principal_axes: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,6 +114,8 @@ class KDForest(Settings):
         findable: str = "all",
     ) -> KDForestIndex:
         """An index over `memory`; the arguments are those of `Index`."""
+        if self.sketch and metric != "cosine":
+            raise ValueError(f"sketch: got True with metric={metric!r}, expected metric='cosine'")
         return KDForestIndex(self, memory, seed=seed, metric=metric, findable=findable)
 
 
@@ -110,6 +135,7 @@ class KDForestIndex(Index):
 
     def _clear(self) -> None:
         trees, per_leaf = self.settings.trees, 1 + self.settings.leaf_size
+        axes = self.word_size if self.settings.principal_axes else 0
         self._checks = getattr(self, "_checks", self.settings.checks)
         self._random = np.full(self.batch_size, self.seed, np.uint64)
         self._visited = self._zeros((self.memory_size,), np.uint32)
@@ -122,6 +148,8 @@ class KDForestIndex(Index):
             leaves=np.zeros((self.batch_size, 0, per_leaf), np.int32),
             links=np.zeros((self.batch_size, 0, 2), np.int32),
             state=np.zeros((self.batch_size, 6), np.int64),
+            sketches=np.zeros((self.batch_size, 0, *group_shape(self.word_size)), np.int8),
+            axes=np.tile(np.eye(axes, dtype=self.memory.dtype), (self.batch_size, 1, 1)),
         )
         self._reserve(4 * trees)
 
@@ -136,6 +164,7 @@ class KDForestIndex(Index):
             thresholds=_widened(old.thresholds, room),
             leaves=_widened(old.leaves, room),
             links=_widened(old.links, room),
+            sketches=_widened(old.sketches, room * self._groups),
         )
         # A node's farther child enters the queue at most once, beside the roots.
         self._keys = np.empty(room + self.settings.trees, self.memory.dtype)
@@ -145,6 +174,11 @@ class KDForestIndex(Index):
     def _room(self) -> int:
         """Nodes, and blocks, that an element's arrays have room for."""
         return self._forest.thresholds.shape[1]
+
+    @property
+    def _groups(self) -> int:
+        """Groups of sketches per block."""
+        return math.ceil((1 + self.settings.leaf_size) / LANES) if self.settings.sketch else 0
 
     def _fill(self) -> None:
         for element in range(self.batch_size):
@@ -163,6 +197,10 @@ class KDForestIndex(Index):
         self._reserve(2 * trees * rows.size // self.settings.leaf_size)
         scales = np.empty(rows.size, self.memory.dtype)
         _scale_all(self.memory[element], rows, self.metric == "cosine", scales)
+        if self.settings.principal_axes:
+            every = max(1, rows.size // PRINCIPAL_SAMPLE)
+            points = self.memory[element, rows[::every]] * scales[::every, None]
+            self._forest.axes[element] = _principal_axes(points)
         for tree in range(trees):
             while not self._build_tree(element, tree, rows.copy(), scales.copy()):
                 self._reserve(2 * self._room)
@@ -183,23 +221,18 @@ class KDForestIndex(Index):
         _forget(slots, *self._forest)
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
-        _search(
-            self.memory,
-            queries,
-            self.metric == "cosine",
-            self._checks,
-            self._forest.roots,
-            self._forest.nodes,
-            self._forest.thresholds,
-            self._forest.leaves,
-            self._forest.links,
-            self._visited,
-            self._clock,
-            self._keys,
-            self._items,
-            slots,
-            similarity,
-        )
+        forest = self._forest
+        trees = forest.roots, forest.nodes, forest.thresholds, forest.axes
+        arrays = *trees, forest.leaves, forest.links
+        queue = self._keys, self._items
+        if self.settings.sketch:
+            given = self.memory, queries, self._checks
+            _search_sketches(*given, *arrays, forest.sketches, *queue, slots, similarity)
+        else:
+            given = self.memory, queries, self._checks
+            seen = self._visited, self._clock
+            cosine = self.metric == "cosine"
+            _search(*given, *arrays, cosine, *seen, *queue, slots, similarity)
 
     def _findable(self) -> np.ndarray:
         return self._forest.state[:, FINDABLE]
@@ -207,6 +240,16 @@ class KDForestIndex(Index):
     def _bytes(self) -> int:
         space = self._visited, self._clock, self._keys, self._items, self._random
         return sum(array.nbytes for array in (*self._forest, *space))
+
+
+def _principal_axes(points: np.ndarray) -> np.ndarray:
+    """The directions [W, W], in columns, along which points [n, W] vary most, the widest first."""
+    points = points.astype(np.float64)
+    covariance = np.cov(points, rowvar=False, bias=True) if len(points) else np.zeros((1, 1))
+    axes = np.eye(points.shape[1])
+    if np.isfinite(covariance).all() and covariance.shape == axes.shape:
+        axes = np.linalg.eigh(covariance)[1][:, ::-1]
+    return axes
 
 
 class Forest(NamedTuple):
@@ -224,6 +267,10 @@ class Forest(NamedTuple):
     the free blocks.
     state: int64 [6], LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE rows, and DEPTH, the
     longest way of a row inserted since the forest was built.
+    sketches: int8 [room * groups, even W, LANES], or none. The row at a place of a block, counted
+    from 0 as in `leaves`, has its sketch in that lane of the block's groups.
+    axes: float [W, W], in columns the directions that the trees split along, or none: then they
+    split along the numbers of a word.
     """
 
     where: np.ndarray
@@ -233,6 +280,8 @@ class Forest(NamedTuple):
     leaves: np.ndarray
     links: np.ndarray
     state: np.ndarray
+    sketches: np.ndarray
+    axes: np.ndarray
 
 
 def _widened(array: np.ndarray, room: int) -> np.ndarray:
@@ -275,11 +324,45 @@ def _scale(word: np.ndarray, cosine: bool) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _place(word: np.ndarray, cosine: bool, point: np.ndarray) -> None:
-    """point [W] = the point of word [W]."""
+def _scaled(word: np.ndarray, cosine: bool, scaled: np.ndarray) -> None:
+    """scaled [W] = word / |word| for cosine, the word [W] for l2."""
     scale = _scale(word, cosine)
     for w in range(word.size):
-        point[w] = word[w] * scale
+        scaled[w] = word[w] * scale
+
+
+@njit(nogil=True, cache=True)
+def _place(word: np.ndarray, cosine: bool, axes: np.ndarray, point: np.ndarray) -> None:
+    """point [W] = the coordinates of word [W] along the axes."""
+    _turn(word, _scale(word, cosine), axes, point)
+
+
+@njit(nogil=True, cache=True)
+def _turn(word: np.ndarray, scale: float, axes: np.ndarray, point: np.ndarray) -> None:
+    """The sums are those of `_coordinate`, in the same order."""
+    if axes.size == 0:
+        for w in range(word.size):
+            point[w] = word[w] * scale
+        return
+    point[:] = 0
+    for w in range(word.size):
+        number = word[w] * scale
+        for i in range(point.size):
+            point[i] += number * axes[w, i]
+
+
+@njit(nogil=True, cache=True)
+def _coordinate(
+    memory: np.ndarray, slot: int, scale: float, axes: np.ndarray, dimension: int
+) -> float:
+    """One coordinate of the point of a row, to the bit as `_place` gives it."""
+    if axes.size == 0:
+        return memory[slot, dimension] * scale
+    total = memory.dtype.type(0)
+    for w in range(memory.shape[1]):
+        number = memory[slot, w] * scale
+        total += number * axes[w, dimension]
+    return total
 
 
 @njit(nogil=True, cache=True)
@@ -356,23 +439,41 @@ def _free_block(forest: Forest, block: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _append(forest: Forest, tree: int, block: int, slot: int) -> None:
+def _append(forest: Forest, tree: int, memory: np.ndarray, block: int, slot: int) -> None:
     """Put a row into a block that has a place left."""
     leaves = forest.leaves
     leaves[block, 0] += 1
     leaves[block, leaves[block, 0]] = slot
     forest.where[slot, tree] = block
+    if forest.sketches.size:
+        group, lane = _lane(forest, block, leaves[block, 0])
+        write_lane(forest.sketches, group, lane, memory, slot)
 
 
 @njit(nogil=True, cache=True)
-def _append_alike(forest: Forest, tree: int, leaf: int, slot: int) -> None:
+def _lane(forest: Forest, block: int, place: int) -> tuple[int, int]:
+    """The group and the lane of a place in a block."""
+    groups = (forest.leaves.shape[1] + LANES - 1) // LANES
+    return block * groups + place // LANES, place % LANES
+
+
+@njit(nogil=True, cache=True)
+def _copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
+    if forest.sketches.size:
+        group, lane = _lane(forest, block, place)
+        to_group, to_lane = _lane(forest, to_block, to_place)
+        copy_lane(forest.sketches, group, lane, to_group, to_lane)
+
+
+@njit(nogil=True, cache=True)
+def _append_alike(forest: Forest, tree: int, memory: np.ndarray, leaf: int, slot: int) -> None:
     """Put one more row into a full leaf whose rows are all like it."""
     block = forest.links[leaf, NEXT]
     if block == 0 or forest.leaves[block, 0] == forest.leaves.shape[1] - 1:
         block = _new_block(forest, -leaf)
         forest.links[block, NEXT] = forest.links[leaf, NEXT]
         forest.links[leaf, NEXT] = block
-    _append(forest, tree, block, slot)
+    _append(forest, tree, memory, block, slot)
 
 
 @njit(nogil=True, cache=True)
@@ -425,31 +526,42 @@ def _draw(random: np.ndarray, below: int) -> int:
 
 @njit(nogil=True, cache=True)
 def _choose_split(
-    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, random: np.ndarray
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    axes: np.ndarray,
+    trees: int,
+    random: np.ndarray,
 ) -> tuple[int, float]:
     """(dimension, threshold) that splits the points members [n] in two; dimension -1 if none does.
 
     Muja & Lowe 2014, 3.1.1: a dimension drawn among those of highest variance in a sample.
     """
-    stride = max(1, members.size // SAMPLE)
-    dimension = _draw_dimension(memory, members, scales, stride, random)
+    stride, most = max(1, members.size // SAMPLE), WIDEST if trees > 1 else 1
+    dimension = _draw_dimension(memory, members, scales, axes, stride, most, random)
     if dimension < 0 and stride > 1:
         stride = 1  # the sample was all alike: the others may differ
-        dimension = _draw_dimension(memory, members, scales, stride, random)
+        dimension = _draw_dimension(memory, members, scales, axes, stride, most, random)
     if dimension < 0:
         return -1, 0.0
-    return dimension, _threshold(memory, members, scales, stride, dimension)
+    return dimension, _threshold(memory, members, scales, axes, stride, dimension)
 
 
 @njit(nogil=True, cache=True)
 def _draw_dimension(
-    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int, random: np.ndarray
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    axes: np.ndarray,
+    stride: int,
+    most: int,
+    random: np.ndarray,
 ) -> int:
-    """One of the dimensions of highest variance over every stride-th member; -1 if all are 0."""
-    variance = _variances(memory, members, scales, stride)
-    widest = np.empty(WIDEST, np.int64)
+    """One of the `most` widest dimensions over every stride-th member; -1 if none varies."""
+    variance = _variances(memory, members, scales, axes, stride)
+    widest = np.empty(most, np.int64)
     found = 0
-    while found < WIDEST:
+    while found < most:
         best = np.argmax(variance)
         if not variance[best] > 0:
             break
@@ -461,20 +573,26 @@ def _draw_dimension(
 
 @njit(nogil=True, cache=True)
 def _variances(
-    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int
+    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, axes: np.ndarray, stride: int
 ) -> np.ndarray:
     """Variance of each coordinate [W] over every stride-th member, exactly 0 where all agree.
 
     No fused operations here: they would tell points apart that are equal once rounded.
     """
     word_size = memory.shape[1]
-    origin = memory[members[0]] * scales[0]
+    origin, point = np.empty(word_size, memory.dtype), np.empty(word_size, memory.dtype)
+    _turn(memory[members[0]], scales[0], axes, origin)
     total, squares = np.zeros(word_size), np.zeros(word_size)
     count = 0
     for i in range(0, members.size, stride):
         slot, scale = members[i], scales[i]
+        if axes.size:
+            _turn(memory[slot], scale, axes, point)
+        else:  # a view of the row would cost more than the rest
+            for w in range(word_size):
+                point[w] = memory[slot, w] * scale
         for w in range(word_size):
-            moved = np.float64(memory[slot, w] * scale - origin[w])
+            moved = np.float64(point[w] - origin[w])
             total[w] += moved
             squares[w] += moved * moved
         count += 1
@@ -485,13 +603,19 @@ def _variances(
 
 @njit(nogil=True, cache=True)
 def _threshold(
-    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, stride: int, dimension: int
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    axes: np.ndarray,
+    stride: int,
+    dimension: int,
 ) -> float:
     """The mean, or what cuts better where the mean is far off the middle; never the least."""
     values = np.empty((members.size + stride - 1) // stride, memory.dtype)
     total = 0.0
     for i in range(values.size):
-        values[i] = memory[members[i * stride], dimension] * scales[i * stride]
+        j = i * stride
+        values[i] = _coordinate(memory, members[j], scales[j], axes, dimension)
         total += values[i]
     least, most = values.min(), values.max()
     threshold = memory.dtype.type(total / values.size)
@@ -505,10 +629,23 @@ def _threshold(
 
 @njit(nogil=True, cache=True)
 def _partition(
-    memory: np.ndarray, members: np.ndarray, scales: np.ndarray, dimension: int, threshold: float
+    memory: np.ndarray,
+    members: np.ndarray,
+    scales: np.ndarray,
+    axes: np.ndarray,
+    dimension: int,
+    threshold: float,
 ) -> int:
     """Move the members below the threshold to the front, with their scales; how many they are."""
     middle = 0
+    if axes.size:
+        for i in range(members.size):
+            slot, scale = members[i], scales[i]
+            below = _coordinate(memory, slot, scale, axes, dimension) < threshold
+            members[i], scales[i] = members[middle], scales[middle]
+            members[middle], scales[middle] = slot, scale
+            middle += below
+        return middle
     for i in range(members.size):  # without a branch, so that the misses of many rows overlap
         slot, scale = members[i], scales[i]
         below = memory[slot, dimension] * scale < threshold
@@ -533,11 +670,13 @@ def _build_tree(
     leaves: np.ndarray,
     links: np.ndarray,
     state: np.ndarray,
+    sketches: np.ndarray,
+    axes: np.ndarray,
     random: np.ndarray,
     tree: int,
 ) -> bool:
     """Build one tree over members [n], which get permuted; False, and undone, if room is short."""
-    forest = Forest(where, roots, nodes, thresholds, leaves, links, state)
+    forest = Forest(where, roots, nodes, thresholds, leaves, links, state, sketches, axes)
     old_state, old_random = state.copy(), random[0]
     # Of the two parts of a split the smaller goes first, so that at most log2(n) others wait.
     waiting = np.empty((64, 4), np.int64)
@@ -574,11 +713,13 @@ def _build_part(
     """A node that splits members [n] and how many of them, now in front, go below; else a leaf."""
     middle = 0
     if members.size >= forest.leaves.shape[1]:
-        dimension, threshold = _choose_split(memory, members, scales, random)
+        dimension, threshold = _choose_split(
+            memory, members, scales, forest.axes, forest.roots.size, random
+        )
         if dimension >= 0:
-            middle = _partition(memory, members, scales, dimension, threshold)
+            middle = _partition(memory, members, scales, forest.axes, dimension, threshold)
     if middle == 0 or middle == members.size:
-        return -_build_leaf(forest, tree, members), 0
+        return -_build_leaf(forest, tree, memory, members), 0
     node = _new_node(forest)
     forest.nodes[node, DIMENSION] = dimension
     forest.thresholds[node] = threshold
@@ -596,14 +737,14 @@ def _adopt(forest: Forest, tree: int, parent: int, side: int, child: int) -> Non
 
 
 @njit(nogil=True, cache=True)
-def _build_leaf(forest: Forest, tree: int, members: np.ndarray) -> int:
+def _build_leaf(forest: Forest, tree: int, memory: np.ndarray, members: np.ndarray) -> int:
     """A leaf of the rows members [n], which are all alike if they are more than fit in a block."""
     leaf = _new_block(forest, 0)
     for i in range(members.size):
         if i < forest.leaves.shape[1] - 1:
-            _append(forest, tree, leaf, members[i])
+            _append(forest, tree, memory, leaf, members[i])
         else:
-            _append_alike(forest, tree, leaf, members[i])
+            _append_alike(forest, tree, memory, leaf, members[i])
     return leaf
 
 
@@ -622,6 +763,8 @@ def _refresh(
     leaves: np.ndarray,
     links: np.ndarray,
     state: np.ndarray,
+    sketches: np.ndarray,
+    axes: np.ndarray,
     random: np.ndarray,
     insertions: np.ndarray,
     rebuild_every: int,
@@ -636,7 +779,8 @@ def _refresh(
         if max(state[b, LIVE_NODES], state[b, LIVE_BLOCKS]) + most >= thresholds.shape[1]:
             return False
     for b in range(slots.shape[0]):
-        forest = Forest(where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b], state[b])
+        trees = where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b]
+        forest = Forest(*trees, state[b], sketches[b], axes[b])
         # All stale rows leave first, so that no split is decided by a row in the wrong place.
         _take_out(forest, slots[b])
         _put_in(forest, memory[b], slots[b], cosine, random[b : b + 1])
@@ -657,10 +801,13 @@ def _forget(
     leaves: np.ndarray,
     links: np.ndarray,
     state: np.ndarray,
+    sketches: np.ndarray,
+    axes: np.ndarray,
 ) -> None:
     """Make the rows at `slots` [B, n] not findable."""
     for b in range(slots.shape[0]):
-        forest = Forest(where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b], state[b])
+        trees = where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b]
+        forest = Forest(*trees, state[b], sketches[b], axes[b])
         _take_out(forest, slots[b])
 
 
@@ -695,6 +842,7 @@ def _detach(forest: Forest, tree: int, slot: int) -> None:
     while leaves[block, place] != slot:
         place += 1
     leaves[block, place] = last
+    _copy_sketch(forest, end, leaves[end, 0], block, place)
     if end != block:
         where[last, tree] = block
     where[slot, tree] = 0
@@ -724,7 +872,10 @@ def _dissolve(forest: Forest, tree: int, leaf: int) -> None:
     if count and (sibling > 0 or count + leaves[-sibling, 0] > (leaves.shape[1] - 1) * 2 // 3):
         return
     for i in range(1, count + 1):
-        _append(forest, tree, -sibling, leaves[leaf, i])
+        leaves[-sibling, 0] += 1
+        leaves[-sibling, leaves[-sibling, 0]] = leaves[leaf, i]
+        forest.where[leaves[leaf, i], tree] = -sibling
+        _copy_sketch(forest, leaf, i, -sibling, leaves[-sibling, 0])
     _replace_child(forest, tree, nodes[parent, PARENT], parent, sibling)
     _free_node(forest, parent)
     _free_block(forest, leaf)
@@ -741,7 +892,7 @@ def _put_in(
     for i in range(slots.size):
         slot = slots[i]
         if slot >= 0 and where[slot, 0] == 0:
-            _place(memory[slot], cosine, point)
+            _place(memory[slot], cosine, forest.axes, point)
             for tree in range(goals.size):
                 goals[tree] = _descend(forest, tree, point)
                 _prefetch(leaves, goals[tree], 0)
@@ -780,7 +931,7 @@ def _insert(
         leaf = _new_block(forest, 0)
         forest.roots[tree] = -leaf
     if forest.leaves[leaf, 0] < forest.leaves.shape[1] - 1:
-        _append(forest, tree, leaf, slot)
+        _append(forest, tree, memory, leaf, slot)
     elif forest.links[leaf, NEXT] == 0:
         _split(forest, tree, memory, leaf, slot, cosine, random)
     else:
@@ -803,18 +954,20 @@ def _split(
     members[-1] = slot
     scales = np.empty(members.size, memory.dtype)
     _scale_all(memory, members, cosine, scales)
-    dimension, threshold = _choose_split(memory, members, scales, random)
+    dimension, threshold = _choose_split(
+        memory, members, scales, forest.axes, forest.roots.size, random
+    )
     middle = 0
     if dimension >= 0:
-        middle = _partition(memory, members, scales, dimension, threshold)
+        middle = _partition(memory, members, scales, forest.axes, dimension, threshold)
     if middle == 0 or middle == members.size:
-        _append_alike(forest, tree, leaf, slot)
+        _append_alike(forest, tree, memory, leaf, slot)
         return
     other = _new_block(forest, 0)
     _grow_node(forest, tree, leaf, other, dimension, threshold, True)
     forest.leaves[leaf, 0] = 0
     for i in range(members.size):
-        _append(forest, tree, leaf if i < middle else other, members[i])
+        _append(forest, tree, memory, leaf if i < middle else other, members[i])
 
 
 @njit(nogil=True, cache=True)
@@ -832,17 +985,17 @@ def _set_apart(
     Those are all alike, so one of them stands for all and none has to move.
     """
     alike = np.empty_like(point)
-    _place(memory[forest.leaves[leaf, 1]], cosine, alike)
+    _place(memory[forest.leaves[leaf, 1]], cosine, forest.axes, alike)
     dimension = int(np.argmax(np.abs(point - alike)))
     least, most = alike[dimension], point[dimension]
     above = least < most
     if not above:
         least, most = most, least
     if not least < most:
-        _append_alike(forest, tree, leaf, slot)
+        _append_alike(forest, tree, memory, leaf, slot)
         return
     other = _new_block(forest, 0)
-    _append(forest, tree, other, slot)
+    _append(forest, tree, memory, other, slot)
     middle = memory.dtype.type(least / 2 + most / 2)
     threshold = middle if least < middle <= most else most
     _grow_node(forest, tree, leaf, other, dimension, threshold, above)
@@ -855,13 +1008,14 @@ def _set_apart(
 def _search(
     memory: np.ndarray,
     queries: np.ndarray,
-    cosine: bool,
     checks: int,
     roots: np.ndarray,
     nodes: np.ndarray,
     thresholds: np.ndarray,
+    axes: np.ndarray,
     leaves: np.ndarray,
     links: np.ndarray,
+    cosine: bool,
     visited: np.ndarray,
     clock: np.ndarray,
     keys: np.ndarray,
@@ -879,7 +1033,8 @@ def _search(
         visited[:] = 0
     slots[:] = -1
     similarity[:] = -np.inf
-    point = np.empty(memory.shape[2], memory.dtype)
+    scaled = np.empty(memory.shape[2], memory.dtype)
+    point = np.empty_like(scaled) if axes.size else scaled
     fetched = np.empty((2, leaves.shape[2]), np.int32)
     for b in range(memory.shape[0]):
         rows = memory[b], leaves[b], links[b]
@@ -887,10 +1042,13 @@ def _search(
         for h in range(queries.shape[1]):
             clock[0] += 1
             now: Any = np.uint32(clock[0])
-            _place(queries[b, h], cosine, point)
+            _scaled(queries[b, h], cosine, scaled)
+            if axes.size:
+                _place(queries[b, h], cosine, axes[b], point)
             best_slots, best = slots[b, h], similarity[b, h]
             space = visited, keys, items, fetched
-            _search_one(*rows, *tree, point, cosine, checks, now, *space, best_slots, best)
+            query = scaled, point, cosine
+            _search_one(*rows, *tree, *query, checks, now, *space, best_slots, best)
             _sort(best_slots, best)
 
 
@@ -902,6 +1060,7 @@ def _search_one(
     roots: np.ndarray,
     nodes: np.ndarray,
     thresholds: np.ndarray,
+    scaled: np.ndarray,
     point: np.ndarray,
     cosine: bool,
     checks: int,
@@ -949,10 +1108,143 @@ def _search_one(
         block = links[block, NEXT] if more else 0
         more = block > 0
         turn = 1 - turn
-        _score(memory, fetched, turn, waiting, point, cosine, slots, similarity)
+        _score(memory, fetched, turn, waiting, scaled, cosine, slots, similarity)
         enough -= count
         left, waiting = enough, count
-    _score(memory, fetched, 1 - turn, waiting, point, cosine, slots, similarity)
+    _score(memory, fetched, 1 - turn, waiting, scaled, cosine, slots, similarity)
+
+
+@njit(nogil=True, cache=True)
+def _search_sketches(
+    memory: np.ndarray,
+    queries: np.ndarray,
+    checks: int,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    axes: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    sketches: np.ndarray,
+    keys: np.ndarray,
+    items: np.ndarray,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """As `_search`, for cosine; rows are found by their sketches, then ranked by themselves."""
+    slots[:] = -1
+    similarity[:] = -np.inf
+    scaled, point = np.empty((2, memory.shape[2]), memory.dtype)
+    prepared = np.empty(sketches.shape[2], np.float32)
+    near = np.empty(max(RERANKED, 2 * slots.shape[2]), np.int64)
+    near_scores = np.empty(near.size, np.float32)
+    for b in range(memory.shape[0]):
+        rows = memory[b], leaves[b], links[b], sketches[b]
+        tree = roots[b], nodes[b], thresholds[b]
+        for h in range(queries.shape[1]):
+            _scaled(queries[b, h], True, scaled)
+            _place(queries[b, h], True, axes[b], point)
+            slack = prepare_query(queries[b, h], prepared)
+            least = own_similarity(queries[b, h]) - slack
+            near[:] = -1
+            near_scores[:] = -np.inf
+            best_slots, best = slots[b, h], similarity[b, h]
+            space = keys, items, near, near_scores
+            _search_sketches_one(
+                *rows, *tree, scaled, point, prepared, slack, least, checks, *space
+            )
+            for i in range(near.size):
+                for w in range(0, memory.shape[2], CACHE_LINE // memory.itemsize):
+                    _prefetch(rows[0], max(near[i], 0), w)
+            for i in range(near.size):
+                if near[i] >= 0:
+                    _take(rows[0], near[i], scaled, True, best_slots, best)
+            _sort(best_slots, best)
+
+
+@njit(nogil=True, cache=True)
+def _search_sketches_one(
+    memory: np.ndarray,
+    leaves: np.ndarray,
+    links: np.ndarray,
+    sketches: np.ndarray,
+    roots: np.ndarray,
+    nodes: np.ndarray,
+    thresholds: np.ndarray,
+    scaled: np.ndarray,
+    point: np.ndarray,
+    prepared: np.ndarray,
+    slack: float,
+    least: float,
+    checks: int,
+    keys: np.ndarray,
+    items: np.ndarray,
+    near: np.ndarray,
+    near_scores: np.ndarray,
+) -> None:
+    """Best-bin-first search of all trees for the rows that score best by their sketches."""
+    size = 0
+    for tree in range(roots.size):
+        if roots[tree]:
+            size = _push(keys, items, size, keys.dtype.type(0), roots[tree])
+    scores = np.empty(LANES, np.float32)
+    left, first = checks, True
+    # The first place of a heap is filled last: until then fewer rows were found than it holds.
+    while size and (left > 0 or near[0] < 0):
+        bound, child = keys[0], items[0]
+        size = _pop(keys, items, size)
+        while child > 0:
+            value = point[nodes[child, DIMENSION]]
+            gap = value - thresholds[child]
+            below = value < thresholds[child]
+            far = nodes[child, ABOVE if below else BELOW]
+            size = _push(keys, items, size, bound + gap * gap, far)
+            child = nodes[child, BELOW if below else ABOVE]
+        block = -child
+        while block and (left > 0 or near[0] < 0):
+            left -= leaves[block, 0]
+            rows = memory, leaves, sketches, block
+            _score_block(*rows, scaled, prepared, slack, least, first, scores, near, near_scores)
+            block = links[block, NEXT]
+        first = False
+
+
+@njit(nogil=True, cache=True)
+def _score_block(
+    memory: np.ndarray,
+    leaves: np.ndarray,
+    sketches: np.ndarray,
+    block: int,
+    scaled: np.ndarray,
+    prepared: np.ndarray,
+    slack: float,
+    least: float,
+    exactly: bool,
+    scores: np.ndarray,
+    near: np.ndarray,
+    near_scores: np.ndarray,
+) -> None:
+    """Take the rows of a block into the best by sketch.
+
+    exactly: a row that may equal the query, as its sketch scores at `least` so much, gets its
+    similarity for a score, with the slack on top: then no other row keeps it from being found.
+    """
+    groups = (leaves.shape[1] + LANES - 1) // LANES
+    end = leaves[block, 0] + 1
+    for group in range((end + LANES - 1) // LANES):
+        # Scores that have the slack on top must not hide a row that has yet to get it.
+        worst = min(near_scores[0], np.float32(least - slack)) if exactly else near_scores[0]
+        better = score_group(sketches, block * groups + group, prepared, worst, scores)
+        # A lane without a row may hold anything.
+        better &= (1 << min(LANES, end - group * LANES)) - (2 if group == 0 else 1)
+        while better:
+            lane = lowest_bit(better)
+            better &= better - 1
+            place, score = group * LANES + lane, scores[lane]
+            if exactly and score >= least:
+                score = np.float32(_cosine(scaled, memory, leaves[block, place]) + slack)
+            if score > near_scores[0]:
+                keep(leaves[block, place], score, near, near_scores)
 
 
 @njit(nogil=True, cache=True)
@@ -986,26 +1278,38 @@ def _score(
     fetched: np.ndarray,
     turn: int,
     count: int,
-    point: np.ndarray,
+    scaled: np.ndarray,
     cosine: bool,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
     """Take the first `count` rows of fetched[turn] into the k best so far, a heap by `_sink`."""
     for i in range(count):
-        slot = fetched[turn, i]
-        near = _cosine(point, memory, slot) if cosine else _closeness(point, memory, slot)
-        if near > similarity[0] or (near == similarity[0] and slot < slots[0]):
-            slots[0], similarity[0] = slot, near
-            _sink(slots, similarity, slots.size)
+        _take(memory, fetched[turn, i], scaled, cosine, slots, similarity)
+
+
+@njit(nogil=True, cache=True)
+def _take(
+    memory: np.ndarray,
+    slot: int,
+    scaled: np.ndarray,
+    cosine: bool,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """Take a row into the k best so far, if it is better than the worst of them."""
+    near = _cosine(scaled, memory, slot) if cosine else _closeness(scaled, memory, slot)
+    if near > similarity[0] or (near == similarity[0] and slot < slots[0]):
+        slots[0], similarity[0] = slot, near
+        _sink(slots, similarity, slots.size)
 
 
 @njit(nogil=True, cache=True, fastmath=REORDERED)
-def _cosine(point: np.ndarray, memory: np.ndarray, slot: int) -> float:
-    """Similarity of a query's point [W] and a row, in the memory's precision."""
+def _cosine(scaled: np.ndarray, memory: np.ndarray, slot: int) -> float:
+    """Similarity of a query, scaled [W], and a row, in the memory's precision."""
     dot = squares = memory.dtype.type(0)
     for w in range(memory.shape[1]):
-        dot += point[w] * memory[slot, w]
+        dot += scaled[w] * memory[slot, w]
         squares += memory[slot, w] * memory[slot, w]
     if squares < LARGEST_SQUARE:
         return dot / np.sqrt(squares + memory.dtype.type(NORM_EPSILON))
@@ -1013,11 +1317,11 @@ def _cosine(point: np.ndarray, memory: np.ndarray, slot: int) -> float:
 
 
 @njit(nogil=True, cache=True, fastmath=REORDERED)
-def _closeness(point: np.ndarray, memory: np.ndarray, slot: int) -> float:
-    """-|point - row|^2 by differences: no digits are lost."""
+def _closeness(query: np.ndarray, memory: np.ndarray, slot: int) -> float:
+    """-|query - row|^2 by differences: no digits are lost."""
     total = memory.dtype.type(0)
     for w in range(memory.shape[1]):
-        total -= (point[w] - memory[slot, w]) ** 2
+        total -= (query[w] - memory[slot, w]) ** 2
     return total
 
 

@@ -31,6 +31,7 @@ from numba.extending import intrinsic
 
 from ann_backends import checks
 from ann_backends.index import Index, Settings
+from ann_backends.lsh_wide import MOST_BITS, MOST_PROBES, WideLSHIndex
 from ann_backends.metric import NORM_EPSILON
 
 CACHE_LINE = 64
@@ -39,7 +40,6 @@ ENTRY = np.dtype(np.int32)
 ROOM = CACHE_LINE // ENTRY.itemsize
 # Findable rows per bucket, on average, beyond which codes get another bit.
 LOAD = 2
-MOST_BITS = 24
 # Rows hashed ahead of the buckets that they go to, so that the waits for memory overlap.
 AHEAD = 16
 # Rows looked at where the probed buckets hold fewer than k.
@@ -75,11 +75,12 @@ class LSH(Settings):
     tables: int = 8
     probes: int = 8
     bits: int | None = None
+    sketch: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.integer("tables", self.tables, 1, 64)
-        checks.integer("probes", self.probes, 1, 2**16)
+        checks.integer("probes", self.probes, 1, MOST_PROBES)
         if self.bits is not None:
             checks.integer("bits", self.bits, 0, MOST_BITS)
 
@@ -90,9 +91,10 @@ class LSH(Settings):
         seed: int = 0,
         metric: str = "cosine",
         findable: str = "all",
-    ) -> LSHIndex:
+    ) -> LSHIndex | WideLSHIndex:
         """An index over `memory`; the arguments are those of `Index`."""
-        return LSHIndex(self, memory, seed=seed, metric=metric, findable=findable)
+        chosen = WideLSHIndex if self.sketch else LSHIndex
+        return chosen(self, memory, seed=seed, metric=metric, findable=findable)
 
 
 class Tables(NamedTuple):
@@ -123,11 +125,22 @@ class LSHIndex(Index):
 
     settings: LSH
 
+    @property
+    def probes(self) -> int:
+        """Buckets that a search looks into per table; at first the settings' own."""
+        return self._probing.shape[1]
+
+    @probes.setter
+    def probes(self, value: int) -> None:
+        checks.integer("probes", value, 1, MOST_PROBES)
+        self._probing = probing(self._least_bits, len(self._probing) - 1, value)
+
     def _clear(self) -> None:
         tables, fixed = self.settings.tables, self.settings.bits
         most_bits = bits_for(self.memory_size) if fixed is None else fixed
         self._least_bits = 0 if fixed is None else fixed
-        self._probing = probing(self._least_bits, most_bits, self.settings.probes)
+        if not hasattr(self, "_probing"):  # what was assigned outlives a reset
+            self._probing = probing(self._least_bits, most_bits, self.settings.probes)
         batch_size, memory_size = self.batch_size, self.memory_size
         planes = np.random.default_rng(self.seed).standard_normal(
             (self.word_size, most_bits * tables)

@@ -30,6 +30,11 @@ _entries: dict[str, Entry] = {
     "exact": Entry("ann_backends.exact:Exact"),
     "kd_forest": Entry("ann_backends.kd_forest:KDForest"),
     "lsh": Entry("ann_backends.lsh:LSH"),
+    "nn_descent": Entry(
+        "ann_backends.nn_descent:NNDescent", "pip install pynndescent", ("pynndescent",)
+    ),
+    "hnsw": Entry("ann_backends.hnsw:HNSW", "pip install hnswlib", ("hnswlib",)),
+    "ivf": Entry("ann_backends.ivf:IVF", "pip install faiss-cpu", ("faiss",)),
 }
 
 
@@ -71,7 +76,7 @@ def resolve(backend: str | Settings, **settings: Any) -> Settings:
     ImportError with what installs it; an unknown setting raises TypeError.
     """
     if isinstance(backend, str):
-        return _configured(backend, _load(backend), settings)
+        return _configured(backend, load(backend), settings)
     if isinstance(backend, type) or not callable(getattr(backend, "build", None)):
         raise TypeError(
             f"backend: got {backend!r}, expected a name or a settings object such as Exact()"
@@ -98,6 +103,25 @@ def create(
     return configured.build(memory, seed=seed, metric=metric, findable=findable)
 
 
+def load(name: str) -> type:
+    """The settings class of the backend `name`, imported now; errors as of `resolve`."""
+    entry = _entries.get(name) or _known().get(name)
+    if entry is None:
+        raise ValueError(_unknown(name))
+    if not isinstance(entry.target, str):
+        return entry.target
+    module, _, class_name = entry.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), class_name)
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise ImportError(
+            f"backend {name!r} needs {missing}, which cannot be imported here; "
+            f"install it with: {entry.install_hint or f'pip install {missing}'}",
+            name=error.name,
+        ) from error
+
+
 def _known() -> dict[str, Entry]:
     """Registered entries and installed entry points; what is registered here goes first."""
     points = importlib.metadata.entry_points(group=ENTRY_POINTS)
@@ -122,24 +146,6 @@ def _is_installed(module: str) -> bool:
 
 def _what_to_install(entry: Entry, missing: Sequence[str]) -> str:
     return entry.install_hint or f"missing: {', '.join(missing)}"
-
-
-def _load(name: str) -> type:
-    entry = _entries.get(name) or _known().get(name)
-    if entry is None:
-        raise ValueError(_unknown(name))
-    if not isinstance(entry.target, str):
-        return entry.target
-    module, _, class_name = entry.target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), class_name)
-    except ImportError as error:
-        missing = error.name or str(error)
-        raise ImportError(
-            f"backend {name!r} needs {missing}, which cannot be imported here; "
-            f"install it with: {entry.install_hint or f'pip install {missing}'}",
-            name=error.name,
-        ) from error
 
 
 def _unknown(name: str) -> str:

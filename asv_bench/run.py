@@ -13,22 +13,31 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
+import importlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from asv.machine import Machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / ".asv" / "results"
-SUITES = ["recall", "step_time", "sequence_time", "training_memory", "initial_memory"]
+SUITES = [
+    *("backends", "traces"),
+    *("step_time", "sequence_time", "training_memory", "initial_memory"),
+]
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
 }
+KINDS = ("time_", "track_")
+PACKAGES = ("torch", "numpy", "numba", "faiss-cpu", "hnswlib", "pynndescent")
 
 
 def main() -> int:
@@ -39,46 +48,77 @@ def main() -> int:
     arguments = parser.parse_args()
 
     commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
-    code = f"{commit} {hashlib.sha256(changes.encode()).hexdigest()}" if changes else commit
-    asv("machine", "--yes", quiet=True)
-    folder = RESULTS / Machine.load(interactive=False).machine
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = machine_folder()
+    os.environ["SAM_BENCH_PROFILE"] = arguments.profile
     progress = folder / f"finished-{arguments.profile}.jsonl"
-    finished = [] if arguments.fresh else read_json(progress).get(code, [])
+    finished = [] if arguments.fresh else read_json(progress).get(code(commit, changes), [])
     for suite in arguments.suite or SUITES:
         if suite in finished:
             print(f"{suite}: measured before on this code, kept (--fresh measures again)")
             continue
         print(f"{suite}: {arguments.profile} profile", flush=True)
-        status = run_suite(suite, arguments.profile, commit, folder)
+        status = run_suite(suite, commit, folder)
         write_json(folder / "environment.jsonl", environment(commit, changes, arguments.profile))
         if status == 0:
             finished.append(suite)
-            write_json(progress, {code: finished})
+            write_json(progress, {code(commit, changes): finished})
         else:
             print(f"{suite}: some of its benchmarks failed, as the report will show")
     return 0
 
 
-def run_suite(suite: str, profile: str, commit: str, folder: Path) -> int:
+def run_suite(suite: str, commit: str, folder: Path) -> int:
     """asv's exit status; without the commit's hash it would not save what it measures here."""
-    reasons = folder / f"reasons-{suite}.jsonl"
-    reasons.unlink(missing_ok=True)
-    variables = {"SAM_BENCH_PROFILE": profile, "SAM_BENCH_REASONS": str(reasons.absolute())}
+    points, reasons = sort_points(suite)
+    lines = "".join(json.dumps(reason) + "\n" for reason in reasons)
+    (folder / f"reasons-{suite}.jsonl").write_text(lines)
+    if not points:
+        print(f"{suite}: nothing to measure in this profile")
+        return 0
     return asv(
         *("run", "--environment", "existing:same", "--set-commit-hash", commit),
-        *("--bench", rf"^{suite}\.", "--machine", folder.name),
-        variables=variables,
+        *("--bench", f"^{suite}\\.(?:{'|'.join(points)})$", "--machine", folder.name),
     )
 
 
-def asv(
-    command: str, *options: str, variables: dict[str, str] | None = None, quiet: bool = False
-) -> int:
+def sort_points(suite: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Of a suite, patterns of the points in the profile, and why the others are left out.
+
+    asv itself would start a process for each, only to learn that there is nothing to do.
+    """
+    points, reasons = [], []
+    for owner in suites_in(suite):
+        for point in itertools.product(*owner.params):
+            reason = owner().reason_to_skip(*point)
+            if reason is None:
+                listed = ", ".join(map(repr, point))
+                points.append(rf"{owner.__name__}\.\w+{re.escape(f'({listed})')}")
+            else:
+                entry = {"benchmark": owner.__name__, "params": point, "reason": reason}
+                reasons.append(entry)
+    return points, reasons
+
+
+def suites_in(suite: str) -> list[type]:
+    """The classes of a module of suites that asv finds benchmarks in."""
+    module = importlib.import_module(f"benchmarks.{suite}")
+    classes = [item for item in vars(module).values() if isinstance(item, type)]
+    return [owner for owner in classes if any(name.startswith(KINDS) for name in dir(owner))]
+
+
+def machine_folder() -> Path:
+    """Where asv keeps the results of this machine."""
+    asv("machine", "--yes", quiet=True)
+    folder = RESULTS / Machine.load(interactive=False).machine
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def asv(command: str, *options: str, quiet: bool = False) -> int:
     """Run asv on the suites here; returns its exit status."""
     return subprocess.run(
         [sys.executable, "-m", "asv", command, "--config", str(HERE / "asv.conf.json"), *options],
-        env=os.environ | ONE_THREAD | (variables or {}),
+        env=os.environ | ONE_THREAD,
         stdout=subprocess.DEVNULL if quiet else None,
         check=False,
     ).returncode
@@ -86,17 +126,31 @@ def asv(
 
 def environment(commit: str, changes: str, profile: str) -> dict[str, object]:
     """What a reader needs to judge the figures, beside what asv says of the machine."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba")}
     return {
         "command": f"python asv_bench/run.py --profile {profile}",
         "profile": profile,
         "threads": 1,
         "commit": commit,
         "uncommitted_changes": bool(changes),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": now(),
         "python": platform.python_version(),
-        **versions,
+        **versions(),
     }
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Of the packages measured or measured with, those that are installed."""
+    installed = {item.name: item.version for item in importlib.metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}
+
+
+def code(commit: str, changes: str) -> str:
+    """Stands for the code as it is: the commit, and what differs from it."""
+    return f"{commit} {hashlib.sha256(changes.encode()).hexdigest()}" if changes else commit
 
 
 def git(*arguments: str) -> str:

@@ -6,12 +6,26 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reports import figures, files, page, results, svg, tables
+from reports import (
+    backend_figures,
+    backend_tables,
+    figures,
+    files,
+    page,
+    records,
+    results,
+    svg,
+    tables,
+    training_figures,
+)
 from reports.files import Problem, Run
+from reports.records import Records
 
 Say = Callable[[str], None]
 
@@ -44,13 +58,14 @@ def build(source: Path, out: Path, choice: Choice, say: Say, complain: Say) -> P
     run = files.choose(runs, choice.machine, choice.commit, choice.env)
     say(f"machine {run.machine}, commit {run.commit[:10]}: {run.path.name}")
     frame, malformed = results.tidy(run)
-    for problem in malformed:
+    found, wrong = records.load(run.path.resolve().parent, run.commit)
+    for problem in malformed + wrong:
         complain(f"not read: {problem}")
     if not (frame.status != "not run").any():
         raise NothingRead(f"{run.path}: holds no benchmark that could be read")
     others = [other for other in runs if other is not run]
     with _beside(out) as folder:
-        _write(Path(folder), run, frame, problems + malformed, others, say)
+        _write(Path(folder), run, frame, found, problems + malformed + wrong, others, say)
         return _move(Path(folder), out)
 
 
@@ -72,23 +87,44 @@ def _write(
     folder: Path,
     run: Run,
     frame: pd.DataFrame,
+    found: Records,
     problems: list[Problem],
     others: list[Run],
     say: Say,
 ) -> None:
     ratios, slopes = tables.ratios(frame), tables.slopes(frame)
-    for name, rows in (("results", frame), ("ratios", ratios), ("slopes", slopes)):
+    written = {
+        "results": frame,
+        "ratios": ratios,
+        "slopes": slopes,
+        "backends": found.points,
+        "costs": backend_tables.costs(found),
+        "wear": backend_tables.wear(found),
+        "recall_over_time": found.over_time,
+        "learning": found.learning,
+    }
+    for name, rows in written.items():
         rows.to_csv(folder / f"{name}.csv", index=False)
     say(f"tables: {len(frame)} measurements, {len(ratios)} ratios, {len(slopes)} slopes")
     drawings = {}
-    for name, draw in figures.FIGURES.items():
-        figure = draw(frame)
+    for name, draw in _drawn(frame, found).items():
+        figure = draw()
         (folder / f"{name}.svg").write_text(svg.svg_text(figure), encoding="utf-8")
         figure.savefig(folder / f"{name}.png", dpi=svg.DPI)
-        drawings[name] = svg.inline(figure, name, (draw.__doc__ or name).splitlines()[0])
+        drawings[name] = svg.inline(figure, name, (draw.func.__doc__ or name).splitlines()[0])
         say(f"drew {name}")
-    report = page.Report(run, frame, ratios, slopes, drawings, problems, others)
+    report = page.Report(run, frame, ratios, slopes, found, drawings, problems, others)
     (folder / "index.html").write_text(page.render(report), encoding="utf-8")
+
+
+def _drawn(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
+    """Every figure of asv's results, and of the records those that have anything to draw."""
+    chosen = {name: partial(draw, frame) for name, draw in figures.FIGURES.items()}
+    for module in (backend_figures, training_figures):
+        for name, draw in module.FIGURES.items():
+            if module.has_data(found, name):
+                chosen[name] = partial(draw, found)
+    return chosen
 
 
 def _move(folder: Path, out: Path) -> Path:

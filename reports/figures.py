@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +15,8 @@ from reports.models import INK, PALETTE, PAPER
 
 TITLE_SIZE = 9.5
 LABEL_SIZE = 8.5
-_RECALLS = ("recall_random", "recall_clustered")
+_RECALL_DATA = ("random", "clustered")
+_RECALL_NOTE = "beside a name: recall@4 of the index, random / clustered rows (?: not measured)"
 
 
 def figure_1a(frame: pd.DataFrame) -> Figure:
@@ -25,13 +26,15 @@ def figure_1a(frame: pd.DataFrame) -> Figure:
     lengths = sorted({1, *map(int, several[several].index)})
     others = [(rows[rows.sequence_length == length], f"T = {length}") for length in lengths[1:]]
     figure, main, small = _one_large(len(others))
-    named = _draw(main, rows[rows.sequence_length == 1], marks="step_time")
+    recalls = _recalls(frame)
+    alone = rows[rows.sequence_length == 1]
+    named = _draw(main, alone, marks="step_time", beside=recalls)
     main.set_title("One step alone, T = 1", loc="left", fontsize=TITLE_SIZE, color=INK)
     main.set_ylabel("forward and backward, per step")
     for panel, (part, title) in zip(small, others, strict=True):
         _draw(panel, part, small=True)
         panel.set_title(f"Per step of a pass, {title}", loc="left", fontsize=TITLE_SIZE, color=INK)
-    _finish(figure, [main, *small], "seconds", named=named, note=_recall_note(frame))
+    _finish(figure, [main, *small], "seconds", named=named, note=_RECALL_NOTE if recalls else "")
     return figure
 
 
@@ -91,8 +94,12 @@ def _draw(
     against: str = "memory_size",
     small: bool = False,
     marks: str | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> list[Label]:
-    """One line per model on log axes, with the interquartile range as a band; what to name."""
+    """One line per model on log axes, with the interquartile range as a band; what to name.
+
+    beside: what follows a model's name.
+    """
     panel.set_xscale("log", base=2 if against == "memory_size" else 10)
     panel.set_yscale("log")
     plain = tables.measured(rows)
@@ -108,7 +115,7 @@ def _draw(
             continue
         _line(panel, line, against, look, small)
         x, y = float(line[against].iloc[-1]), float(line.value.iloc[-1])
-        named.append(Label(x, y, look.label, look.colour))
+        named.append(Label(x, y, look.label + (beside or {}).get(model, ""), look.colour))
     if plain.empty:
         _say_empty(panel, rows)
     if marks:
@@ -134,19 +141,26 @@ def _line(panel: Axes, line: pd.DataFrame, against: str, look: models.Look, smal
     panel.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0, zorder=2)
 
 
-def _recall_note(frame: pd.DataFrame) -> str:
-    """The recall of each approximate index, at the largest memory where it was measured."""
-    rows = tables.measured(frame[frame.quantity.isin(_RECALLS)])
-    words = []
-    for model in models.in_order(set(rows.model.dropna()) - {"sam-exact"}):
-        own = rows[rows.model == model]
-        largest = own[own.memory_size == own.memory_size.max()].set_index("quantity").value
-        low, high = (largest.get(name, float("nan")) for name in _RECALLS)
-        words.append(f"{models.look(model).label} {low:.2f} / {high:.2f}")
-    if not words:
-        return ""
-    size = units.short_size(int(rows.memory_size.max()))
-    return f"recall@4 at {size}, random / clustered rows: {', '.join(words)}"
+def _recalls(frame: pd.DataFrame) -> dict[str, str]:
+    """What is written beside an approximate index's name: its recall where N is largest."""
+    rows = frame[(frame.quantity == "backend_recall") & (frame.status == "measured")]
+    drawn = tables.measured(frame[frame.quantity == "step_time"])
+    words = {}
+    for model in set(filter(models.is_sam, drawn.model.dropna())) - {"sam-exact"}:
+        own = rows[rows.backend == models.backend_of(model)]
+        size = own.memory_size.max()
+        found = own[own.memory_size == size].set_index("data").value
+        if found.empty:
+            words[model] = " (recall ?)"
+            continue
+        numbers = " / ".join(
+            f"{found[kind]:.2f}" if kind in found else "-" for kind in _RECALL_DATA
+        )
+        largest = drawn[drawn.model == model].memory_size.max()
+        words[model] = f" {numbers}" + (
+            "" if size == largest else f" (at {units.short_size(size)})"
+        )
+    return words
 
 
 def _paper_marks(panel: Axes, quantity: str) -> list[Label]:

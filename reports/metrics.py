@@ -27,6 +27,8 @@ class Metric:
 
 _SIZES = ("model", "memory_size")
 _SIZES_AND_LENGTH = (*_SIZES, "sequence_length")
+_BACKEND = ("backend", "memory_size", "data")
+_TRACE = ("backend", "data")
 
 METRICS: tuple[Metric, ...] = (
     Metric(
@@ -68,22 +70,76 @@ METRICS: tuple[Metric, ...] = (
         parameters=_SIZES,
     ),
     Metric(
-        quantity="recall_random",
-        benchmark="recall.Recall.track_random_rows",
-        label="Recall@4 of SAM's index on unit-variance random rows and queries",
-        short="Recall, random rows",
-        unit="recall@4",
-        direction="higher is better",
-        parameters=_SIZES,
+        quantity="backend_build",
+        benchmark="backends.Building.time_build",
+        label="Time of indexing a whole memory",
+        short="Index build",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_BACKEND,
     ),
     Metric(
-        quantity="recall_clustered",
-        benchmark="recall.Recall.track_clustered_rows",
-        label="Recall@4 of SAM's index on clustered rows, queries near stored rows",
-        short="Recall, clustered rows",
+        quantity="backend_update",
+        benchmark="backends.Calls.time_update",
+        label="Time of re-indexing 20 rows of one memory",
+        short="Index update",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_BACKEND,
+    ),
+    Metric(
+        quantity="backend_search",
+        benchmark="backends.Calls.time_search",
+        label="Time of 4 searches in one memory",
+        short="Index search",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_BACKEND,
+    ),
+    Metric(
+        quantity="backend_access",
+        benchmark="backends.Calls.time_access",
+        label="Time of re-indexing 20 rows and of 4 searches",
+        short="Index access",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_BACKEND,
+    ),
+    Metric(
+        quantity="backend_recall",
+        benchmark="backends.Recall.track_recall",
+        label="Recall@4 of an index in its default settings",
+        short="Recall",
         unit="recall@4",
         direction="higher is better",
-        parameters=_SIZES,
+        parameters=_BACKEND,
+    ),
+    Metric(
+        quantity="backend_bytes",
+        benchmark="backends.Size.track_bytes_per_row",
+        label="Memory of an index per row",
+        short="Index memory per row",
+        unit="bytes",
+        direction="lower is better",
+        parameters=_BACKEND,
+    ),
+    Metric(
+        quantity="trace_recall",
+        benchmark="traces.Traces.track_recall",
+        label="Recall@4 of an index in its default settings on a recorded trace",
+        short="Recall, trace",
+        unit="recall@4",
+        direction="higher is better",
+        parameters=_TRACE,
+    ),
+    Metric(
+        quantity="trace_access",
+        benchmark="traces.Traces.track_access",
+        label="Time of a step's updates and searches in one memory of a recorded trace",
+        short="Index access, trace",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_TRACE,
     ),
 )
 

@@ -18,8 +18,8 @@ DRAWN = {
 _CAPTIONS = {
     "figure_1a": (
         "Wall-clock time of one forward and backward pass through T steps, divided by T, against "
-        "the number of memory words N; batch 8. The axis names the recall of the approximate "
-        "indexes in their default settings: one that finds little is fast."
+        "the number of memory words N; batch 8. An approximate index has the recall of its "
+        "default settings beside its name: one that finds little is fast."
     ),
     "figure_1b": (
         "Memory of one forward and backward pass over 100 steps, beyond what was resident after "
@@ -33,7 +33,10 @@ _CAPTIONS = {
 
 @dataclass(frozen=True)
 class Group:
-    """Parameter combinations of one benchmark and model that lack a value for one reason."""
+    """Parameter combinations of one benchmark that lack a value for one reason.
+
+    model: the model, or the backend where it is measured by itself.
+    """
 
     status: str
     benchmark: str
@@ -46,6 +49,7 @@ class Group:
 def missing(frame: pd.DataFrame) -> list[Group]:
     """All combinations without a value, failures first."""
     rows = frame[frame.status != "measured"]
+    rows = rows.assign(model=rows.model.fillna(rows.backend))
     keys = ["status", "benchmark", "model", "reason"]
     groups = [
         Group(
@@ -77,7 +81,7 @@ def _sizes(part: pd.DataFrame) -> str:
     for sizes, at in lengths.items():
         parts = ([f"T = {', '.join(at)}"] if at else []) + ([f"N = {sizes}"] if sizes else [])
         words.append(f"{parts[1]} (at {parts[0]})" if len(parts) == 2 else ", ".join(parts))
-    others = sorted(set(part.parameters.dropna()))
+    others = sorted(set(part.parameters.dropna())) + sorted(set(part.data.dropna()))
     return "; ".join(filter(None, [*words, *others]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without their yellow
 # (too faint on white). INK and PAPER stand for the page's text and background colours.
@@ -17,6 +17,7 @@ PALETTE = {
     "sky": "#56b4e9",
     "vermillion": "#d55e00",
     "orange": "#e69f00",
+    "brown": "#8c5a2b",
     "grey": "#7a7a7a",
 }
 
@@ -40,11 +41,13 @@ LOOKS: dict[str, Look] = {
     "sam-lsh": Look("SAM LSH", PALETTE["purple"], "v"),
     "sam-nn_descent": Look("SAM NN-descent", PALETTE["sky"], "P"),
     "sam-hnsw": Look("SAM HNSW", PALETTE["grey"], "p"),
+    "sam-ivf": Look("SAM IVF", PALETTE["brown"], "*"),
     "sdnc-exact": Look("SDNC linear", PALETTE["blue"], "h", "--"),
     "sdnc-kd_forest": Look("SDNC k-d", PALETTE["green"], "d", "--"),
     "lstm": Look("LSTM", INK, "", "--"),
 }
 
+_BACKEND_LABELS = {"exact": "exact", "kd_forest": "k-d forest"}
 _SPARE_MARKERS = "<>H8dpX"
 _FAMILIES = {"sam": "SAM", "sdnc": "SDNC"}
 
@@ -66,6 +69,17 @@ def look(model: str) -> Look:
     )
 
 
+def look_of_backend(backend: str) -> Look:
+    """The look of an index by itself: that of SAM with it, under the index's own name."""
+    found = look(f"sam-{backend}")
+    return replace(found, label=_BACKEND_LABELS.get(backend, found.label.removeprefix("SAM ")))
+
+
+def backends_in_order(backends: Iterable[str]) -> list[str]:
+    """As `in_order`, for indexes by themselves."""
+    return [name.removeprefix("sam-") for name in in_order(f"sam-{name}" for name in backends)]
+
+
 def in_order(models: Iterable[str]) -> list[str]:
     """Known models in the order of `LOOKS` (heavy to light), then the others by name."""
     known = list(LOOKS)
@@ -77,3 +91,8 @@ def in_order(models: Iterable[str]) -> list[str]:
 def is_sam(model: str) -> bool:
     """Whether `model` is SAM with any index."""
     return model == "sam" or model.startswith("sam-")
+
+
+def backend_of(model: str) -> str:
+    """The index of a SAM, by the name of its backend."""
+    return model.partition("-")[2]

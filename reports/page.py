@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 import pandas as pd
 
-from reports import facts, metrics, missing, models, paper, tables, units
+from reports import backend_page, facts, metrics, missing, models, paper, tables, units
 from reports.files import Problem, Run
+from reports.markup import table
+from reports.records import Records
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Report:
     frame: pd.DataFrame
     ratios: pd.DataFrame
     slopes: pd.DataFrame
-    figures: dict[str, str]  # name -> <svg> element
+    records: Records
+    figures: dict[str, str]  # name -> <svg> element; of the records those with anything to draw
     problems: list[Problem]
     others: list[Run]
 
@@ -53,28 +55,10 @@ def render(report: Report) -> str:
         "unknown": _unknown(report.frame),
         "other_runs": _other_runs(report.others),
     }
-    parts |= {name: _figure(report, name) for name in report.figures}
+    parts |= {name: _figure(report, name) for name in missing.DRAWN}
+    parts |= backend_page.sections(report.records, report.figures, report.run.commit)
     # One pass, so that braces inside a part are never taken for a placeholder.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _resource("template.html"))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: set[int]) -> str:
-    """An HTML table of escaped cells; the columns in `numbers` are set to the right."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        inner = []
-        for place, text in enumerate(cells):
-            kind = ' class="n"' if place in numbers else ""
-            if tag == "td" and head[place] == "remark":
-                kind = ' class="remark"'
-            inner.append(f"<{tag}{kind}>{html.escape(text)}</{tag}>")
-        return f"<tr>{''.join(inner)}</tr>"
-
-    body = "\n".join(line("td", row) for row in rows)
-    return (
-        f'<div class="wide"><table><thead>{line("th", head)}</thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
 
 
 def _resource(name: str) -> str:
@@ -181,8 +165,9 @@ def _problems(problems: list[Problem]) -> str:
 
 def _data(frame: pd.DataFrame) -> str:
     head = ("quantity", "model", "N", "T", "other", "value", "quartiles", "samples", "status")
-    order = frame.assign(rank=frame.model.map(_ranks(frame)).fillna(-1)).sort_values(
-        ["quantity", "rank", "memory_size", "sequence_length"], kind="stable"
+    named = frame.assign(model=frame.model.fillna(frame.backend))
+    order = named.assign(rank=named.model.map(_ranks(named)).fillna(-1)).sort_values(
+        ["quantity", "rank", "memory_size", "sequence_length", "data"], kind="stable"
     )
     rows = []
     for _, row in order.iterrows():
@@ -195,7 +180,7 @@ def _data(frame: pd.DataFrame) -> str:
                 "" if pd.isna(row.model) else row.model,
                 _size(row.memory_size),
                 _size(row.sequence_length),
-                "" if pd.isna(row.parameters) else row.parameters,
+                ", ".join(text for text in (row.data, row.parameters) if pd.notna(text)),
                 "" if pd.isna(row.value) else units.quantity(row.value, row.unit),
                 quartiles,
                 _size(row.samples),

@@ -9,7 +9,8 @@ from sam.dam import DAM
 from sam.lstm import LSTM
 from sam.models import MODELS, build
 from sam.ntm import NTM
+from sam.record import record_trace
 from sam.sam import SAM
 
-__all__ = ["DAM", "LSTM", "MODELS", "NTM", "SAM", "build", "tasks"]
+__all__ = ["DAM", "LSTM", "MODELS", "NTM", "SAM", "build", "record_trace", "tasks"]
 __version__ = "0.1.0"

@@ -14,6 +14,7 @@ from sam import checks
 from sam.model import MemoryModel, State
 from sam.sparse.access import Settings
 from sam.sparse.journal import NONE
+from sam.sparse.record import Recorder
 from sam.sparse.store import Store, Version
 from sam.sparse.unroll import Load, Unroll
 
@@ -62,6 +63,8 @@ class SAM(MemoryModel):
 
     Runs on the CPU, in float32 or float64.
     """
+
+    recorder: Recorder | None = None  # while `sam.record_trace` records this model
 
     def __init__(
         self,
@@ -173,6 +176,7 @@ class SAM(MemoryModel):
             state.read_slots,
             state.version,
             Settings(self.word_size, self.access_threshold, self.similarity == "cosine"),
+            self.recorder,
             controller.weight_ih,
             controller.weight_hh,
             controller.bias_ih,

@@ -8,6 +8,7 @@ import torch
 from sam import tasks
 
 COPY = tasks.Copy()
+RECALL = tasks.AssociativeRecall()
 
 
 def sample(task=COPY, batch_size=5, seed=0, **settings):
@@ -31,9 +32,81 @@ def test_copy_draws_every_length_between_its_bounds_and_no_other():
     assert {sample(task, seed=seed).level for seed in range(60)} == {2, 3, 4}
 
 
-def test_the_seed_decides_the_episode():
-    first, again, other = sample(seed=3), sample(seed=3), sample(seed=4)
+def decoded(episode, b, bits):
+    """What element b is shown and asked, told from the marks alone: {key: value}, cue, answer."""
+    pairs, cues, answer = [], [], []
+    inputs, targets, mask = (part[:, b] for part in episode[:3])
+    for shown, target, scored in zip(inputs.tolist(), targets.tolist(), mask.tolist(), strict=True):
+        word, (is_key, is_value, is_cue) = tuple(shown[:bits]), shown[bits:]
+        if scored:
+            assert not any(shown)
+            answer.append(tuple(target))
+            continue
+        assert [is_key, is_value, is_cue].count(1) == 1
+        assert not any(target)
+        assert not answer
+        if is_cue:
+            cues.append(word)
+        else:
+            assert not cues
+            if is_key:
+                pairs.append((word, []))
+            else:
+                pairs[-1][1].append(word)
+    assert len(dict(pairs)) == len(pairs)
+    (cue,) = cues
+    return dict(pairs), cue, answer
+
+
+@pytest.mark.parametrize(
+    ("settings", "pairs"), [({}, 3), ({}, 6), ({"bits": 2, "max_pairs": 4}, 4), ({}, 256)]
+)
+@pytest.mark.parametrize("value_steps", [6, 1])
+def test_recall_asks_for_the_value_that_followed_the_cue(settings, pairs, value_steps):
+    task = tasks.AssociativeRecall(value_steps=value_steps, **settings)
+    episode = sample(task, pairs=pairs)
+    assert episode.level == pairs
+    assert episode.inputs.shape == ((pairs + 1) * (1 + value_steps), 5, task.input_size)
+    assert episode.targets.shape == (len(episode.inputs), 5, task.output_size)
+    for b in range(5):
+        values, cue, answer = decoded(episode, b, task.bits)
+        assert len(values) == pairs
+        assert {len(value) for value in values.values()} == {value_steps}
+        assert answer == values[cue]
+    assert set(episode.inputs.unique().tolist()) == {0.0, 1.0}
+
+
+def test_recall_scores_the_48_bits_of_the_value_by_default():
+    episode = sample(RECALL, batch_size=1)
+    assert episode.targets[episode.mask].numel() == 48
+
+
+def test_recall_draws_every_number_of_pairs_alike_and_no_other():
+    counts = [sample(RECALL, 1, seed).level for seed in range(400)]
+    assert set(counts) == {3, 4, 5, 6}
+    # Three standard deviations of a count with expectation 100 are 26.
+    assert all(74 < counts.count(pairs) < 126 for pairs in (3, 4, 5, 6))
+
+
+def test_recall_draws_bits_and_cues_alike():
+    task = tasks.AssociativeRecall(bits=3, value_steps=1)
+    episode = sample(task, batch_size=3000, pairs=5)
+    shown = [decoded(episode, b, 3) for b in range(3000)]
+    keys = [key for values, _, _ in shown for key in values]
+    # Of 15,000 keys, 8 kinds; of 3,000 cues, 5 places: within four standard deviations.
+    assert all(abs(keys.count(key) - 1875) < 4 * 41 for key in set(keys))
+    assert len(set(keys)) == 8
+    places = [list(values).index(cue) for values, cue, _ in shown]
+    assert all(abs(places.count(place) - 600) < 4 * 22 for place in range(5))
+    values = episode.inputs[1:10:2, :, :3]
+    assert abs(values.mean() - 0.5) < 4 * 0.5 / math.sqrt(values.numel())
+
+
+@pytest.mark.parametrize("task", [COPY, RECALL])
+def test_the_seed_decides_the_episode(task):
+    first, again, other = sample(task, seed=3), sample(task, seed=3), sample(task, seed=4)
     assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.targets, again.targets)
     assert first.inputs.shape != other.inputs.shape or not torch.equal(first.inputs, other.inputs)
 
 
@@ -66,6 +139,30 @@ def test_steps_before_the_answer_are_not_scored():
 def test_bad_settings_are_named(settings, argument):
     with pytest.raises((ValueError, TypeError), match=f"^{argument}: got"):
         tasks.Copy(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"bits": 0}, "bits"),
+        ({"bits": 63}, "bits"),
+        ({"bits": 2}, "max_pairs"),
+        ({"value_steps": 0}, "value_steps"),
+        ({"min_pairs": 0}, "min_pairs"),
+        ({"min_pairs": 7}, "min_pairs"),
+        ({"max_pairs": 257}, "max_pairs"),
+        ({"max_pairs": 4.0}, "max_pairs"),
+    ],
+)
+def test_bad_settings_of_recall_are_named(settings, argument):
+    with pytest.raises((ValueError, TypeError), match=f"^{argument}: got"):
+        tasks.AssociativeRecall(**settings)
+
+
+@pytest.mark.parametrize("pairs", [0, 257])
+def test_a_bad_number_of_pairs_is_named(pairs):
+    with pytest.raises(ValueError, match=f"^pairs: got {pairs}"):
+        sample(RECALL, pairs=pairs)
 
 
 def test_a_bad_length_or_batch_size_is_named():

@@ -52,12 +52,12 @@ def padding_and_duplicates_are_harmless(trial: Trial) -> None:
     """-1 does nothing; a slot given twice is one row; so with update, so with remove."""
     world = World(trial, trial.random(1, 16, 8), findable="none")
     for slots, findable in [([3, -1, 3, 7, -1], 2), ([-1, -1], 2), ([3], 2)]:
-        _write_raw(world, slots)
+        world.write(np.array([slots]))
         got = world.index.stats()["findable"]
         expect_equal(f"findable after update({slots})", got, [findable])
         world.search(trial.random(1, 2, 8), 4)
-    world.remove(np.array([[7, 7]]))
-    world.index.remove(np.array([[-1, -1]]))
+    world.remove(np.array([[7, -1, 7]]))
+    world.remove(np.array([[-1, -1]]))
     world.index.update(np.zeros((1, 0), np.int64))
     found = world.search(trial.random(1, 1, 8), 4)
     expect_equal("slots with one row left", found.tolist(), [[[3, -1, -1, -1]]])
@@ -68,8 +68,7 @@ def reset_forgets_everything(trial: Trial) -> None:
     for findable in ("all", "none"):
         world = World(trial, trial.random(2, 32, 8), findable)
         world.write(world.random_slots(5))
-        world.index.reset()
-        world.findable[:] = False
+        world.reset()
         expect((world.search(trial.random(2, 2, 8), 4) == -1).all(), "got slots after reset")
         expect_equal("findable after reset", world.index.stats()["findable"], [0, 0])
         world.write(world.random_slots(6))
@@ -154,14 +153,6 @@ def _refuses(call: Callable[[], object], what: str) -> None:
     except (ValueError, TypeError):
         refused = True
     expect(refused, f"{what}: was accepted, expected a ValueError or TypeError")
-
-
-def _write_raw(world: World, slots: list[int]) -> None:
-    for slot in slots:
-        if slot >= 0:
-            world.memory[0, slot] = world.rng.standard_normal(world.memory.shape[2])
-            world.findable[0, slot] = True
-    world.index.update(np.array([slots], np.int64))
 
 
 def _finds_its_rows(world: World) -> None:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from . import grid
 
 
-class InitialMemory:
+class InitialMemory(grid.Suite):
     """Growth of resident memory by building a model and its state at batch 1, no memory given."""
 
-    version = "1"
     unit = "bytes"
-    timeout = 600
     params = (grid.MODELS, grid.MEMORY_SIZES)
     param_names = ("model", "memory_size")
 
-    def setup(self, model: str, memory_size: int) -> None:
+    def reason_to_skip(self, model: str, memory_size: int) -> str | None:
         profiles = {"quick", "figure"} if model in grid.EXACT_MODELS else ()
-        reason = grid.reason_to_skip(model, memory_size, 0, grid.MEMORY_BATCH_SIZE, profiles)
-        if reason:
-            grid.skip(type(self).__name__, (model, memory_size), reason)
+        return grid.model_reason(model, memory_size, 0, grid.MEMORY_BATCH_SIZE, profiles)
 
     def track_resident_bytes(self, model: str, memory_size: int) -> int:
         from . import resident

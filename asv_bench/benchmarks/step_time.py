@@ -10,12 +10,16 @@ class StepTime(timing.Timed):
     param_names = ("model", "memory_size", "sequence_length")
 
     def profiles(self, model: str, memory_size: int, sequence_length: int) -> set[str]:
+        backend = grid.backend_of(model)
+        if memory_size > grid.LARGEST_BUILT_SOON.get(backend, memory_size):
+            return set()
+        profiles = {"figure"} if sequence_length == 1 else set()
         largest = {1: 65536, 10: 4096, 100: 64}
         if grid.is_sparse(model):
             largest = {1: 1048576, 10: 1048576, 100: 64}
-        profiles = {"figure"} if sequence_length == 1 else set()
         fewer = model not in grid.EXACT_MODELS and memory_size in (256, 4096, 16384, 262144)
-        if memory_size <= largest[sequence_length] and not fewer:
+        patient = backend in grid.PATIENT_BACKENDS
+        if memory_size <= largest[sequence_length] and not fewer and not patient:
             profiles.add("quick")
         return profiles
 

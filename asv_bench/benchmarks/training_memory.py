@@ -11,28 +11,24 @@ SEQUENCE_LENGTH = 100
 MOST_PASSES, SECONDS = 32, 2.0
 
 
-class TrainingMemory:
+class TrainingMemory(grid.Suite):
     """Peak of resident memory during a forward and backward pass over 100 steps at batch 1.
 
     What was resident after initialisation (the memory itself, its index) is not counted. The
     memory is full. Every point has a fresh process.
     """
 
-    version = "1"
     unit = "bytes"
-    timeout = 600
     params = (grid.MODELS, grid.MEMORY_SIZES)
     param_names = ("model", "memory_size")
 
-    def setup(self, model: str, memory_size: int) -> None:
+    def reason_to_skip(self, model: str, memory_size: int) -> str | None:
         profiles = {"figure"} if model in grid.EXACT_MODELS else set()
         if model == "sam-exact" or (profiles and memory_size <= 65536):
             profiles |= {"quick"} if memory_size not in (256, 4096, 262144) else set()
-        reason = grid.reason_to_skip(
+        return grid.model_reason(
             model, memory_size, SEQUENCE_LENGTH, grid.MEMORY_BATCH_SIZE, profiles
         )
-        if reason:
-            grid.skip(type(self).__name__, (model, memory_size), reason)
 
     def track_peak_bytes(self, model: str, memory_size: int) -> int:
         from . import resident

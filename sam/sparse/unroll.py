@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from sam.sparse import lstm
 from sam.sparse.access import AccessGradient, Settings, access
 from sam.sparse.journal import Journal
+from sam.sparse.record import Recorder
 from sam.sparse.store import Version
 from sam.sparse.tape import Tape, Views
 
@@ -86,8 +87,9 @@ class Unroll(torch.autograd.Function):
     Takes the inputs [T, B, I]; the state's output [h_0, r_0] [B, C + H W], cell and read weights,
     as in `Tape`; its token, a tensor threaded through the passes so that autograd goes back
     through them in order while the gradient of the memory goes from version to version; its read
-    slots and version; the settings; the `Weights`. Returns the outputs [h_t, r_t] of all steps
-    [T, B, C + H W], and of the state at T the parts in the same order.
+    slots and version; the settings; who records the pass, if anyone; the `Weights`. Returns the
+    outputs [h_t, r_t] of all steps [T, B, C + H W], and of the state at T the parts in the same
+    order.
     """
 
     @staticmethod
@@ -101,12 +103,16 @@ class Unroll(torch.autograd.Function):
         read_slots: Tensor,
         version: Version,
         settings: Settings,
+        recorder: Recorder | None,
         *weights: Tensor,
     ) -> tuple[Any, ...]:
         parameters = Weights(*weights)
         state = (output, cell, read_slots, read_weights)
         tape = Tape.start(len(inputs), len(parameters.interface_bias), state)
         journal, after = run(inputs, parameters, tape, version, settings)
+        if recorder is not None:
+            queries = tape.interface[..., : settings.word_size]
+            recorder.record(queries.numpy(), journal, version, after)
         ctx.save_for_backward(inputs, *weights, *tape.tensors())
         ctx.journal, ctx.before, ctx.after, ctx.settings = journal, version, after, settings
         last_slots = tape.read_slots[-1].clone()
@@ -136,7 +142,7 @@ class Unroll(torch.autograd.Function):
             to_inputs = gradient.lstm.gates @ weights.inputs[:, : inputs.shape[2]]
         to_state = (gradient.output, gradient.lstm.cell, torch.from_numpy(gradient.memory.weights))
         to_weights = gradient.of_weights(inputs)
-        return to_inputs, *to_state, torch.zeros_like(token), None, None, None, *to_weights
+        return to_inputs, *to_state, torch.zeros_like(token), *[None] * 4, *to_weights
 
 
 class _Gradient:

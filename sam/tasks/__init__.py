@@ -1,6 +1,7 @@
 """The tasks that memory networks are trained on."""
 
+from sam.tasks.associative_recall import AssociativeRecall
 from sam.tasks.copy import Copy
 from sam.tasks.episode import Episode, loss, wrong_bits
 
-__all__ = ["Copy", "Episode", "loss", "wrong_bits"]
+__all__ = ["AssociativeRecall", "Copy", "Episode", "loss", "wrong_bits"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,18 +13,40 @@ import ann_backends
 from ann_backends.exact import Exact, ExactIndex
 from ann_backends.testing import CHECKS, Trial
 
-READY = [name for name, state in ann_backends.available().items() if state == "ready"]
-TRIALS = [trial for name in READY for trial in ann_backends.testing.trials(name)]
+# Beside the defaults, settings under which the small memories of the suite have a library's object.
+LIBRARIES: dict[str, dict[str, Any]] = {
+    "hnsw": {"exact_below": 8, "rebuild_every": 60},
+    "ivf": {"exact_below": 8, "rebuild_every": 60},
+    "nn_descent": {"exact_below": 20, "rebuild_every": 60, "n_neighbors": 8},
+}
+
+
+def members() -> Iterator[Any]:
+    """The trials of every registered backend, or its name where something is to be installed."""
+    for name, state in ann_backends.available().items():
+        if state != "ready":
+            yield pytest.param(name, marks=pytest.mark.skip(reason=f"not installed: {state}"))
+            continue
+        # It compiles for about a minute.
+        marks = [pytest.mark.slow] if name == "nn_descent" else []
+        for trial in ann_backends.testing.trials(name):
+            yield pytest.param(trial, id=str(trial), marks=marks)
+        if name in LIBRARIES:
+            settings = ann_backends.resolve(name, **LIBRARIES[name])
+            for trial in ann_backends.testing.trials(settings):
+                yield pytest.param(trial, id=f"{trial}-small", marks=marks)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
-@pytest.mark.parametrize("trial", TRIALS, ids=str)
+@pytest.mark.parametrize("trial", list(members()))
 def test_backend_conforms(trial: Trial, check: Callable[[Trial], None]) -> None:
     check(trial)
 
 
-def test_exact_is_among_the_tested() -> None:
-    assert {trial.settings.name for trial in TRIALS} >= {"exact"}
+def test_every_backend_of_ours_is_among_the_tested() -> None:
+    named = {getattr(case.values[0], "settings", None) or case.values[0] for case in members()}
+    ours = {"exact", "kd_forest", "lsh", "nn_descent", "hnsw", "ivf"}
+    assert {getattr(each, "name", each) for each in named} >= ours
 
 
 def test_exact_conforms_with_frequent_rebuilds() -> None:

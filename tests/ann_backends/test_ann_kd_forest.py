@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -17,25 +18,23 @@ from hypothesis import strategies as st
 import ann_backends
 from ann_backends import KDForest, kd_forest
 from ann_backends.kd_forest import KDForestIndex
+from ann_backends.sketch import LANES
 
 METRICS = ["cosine", "l2"]
 DTYPES = ["float32", "float64"]
 
 
 def forest(memory: np.ndarray, **choices: Any) -> KDForestIndex:
-    settings = {
-        name: choices.pop(name) for name in ("trees", "checks", "leaf_size") if name in choices
-    }
-    if "rebuild_every" in choices:
-        settings["rebuild_every"] = choices.pop("rebuild_every")
+    names = {field.name for field in dataclasses.fields(KDForest)} & choices.keys()
+    settings = {name: choices.pop(name) for name in names}
     index = ann_backends.create(KDForest(**settings), memory, **choices)
     assert isinstance(index, KDForestIndex)
     return index
 
 
-def point(index: KDForestIndex, word: np.ndarray) -> np.ndarray:
+def point(index: KDForestIndex, element: int, word: np.ndarray) -> np.ndarray:
     placed = np.empty_like(word)
-    kd_forest._place(word, index.metric == "cosine", placed)
+    kd_forest._place(word, index.metric == "cosine", index._forest.axes[element], placed)
     return placed
 
 
@@ -102,10 +101,24 @@ def check_leaf(index: KDForestIndex, element: int, tree: int, leaf: int) -> list
         slots = index._forest.leaves[element, block, 1 : 1 + count].tolist()
         assert (index._forest.where[element, slots, tree] == block).all()
         held += slots
-    points = [point(index, index.memory[element, slot]) for slot in held]
+        check_sketches(index, element, block, slots)
+    points = [point(index, element, index.memory[element, slot]) for slot in held]
     assert {leaf_of(index, element, tree, own) for own in points} == {leaf}
     assert len(chain) == 1 or (np.array(points) == points[0]).all()
     return held
+
+
+def check_sketches(index: KDForestIndex, element: int, block: int, slots: list[int]) -> None:
+    """The rows of a block, from its second place on, stand in its lanes in 8 bits."""
+    if not index.settings.sketch:
+        return
+    groups = -(-(1 + index.settings.leaf_size) // LANES)
+    own = index._forest.sketches[element, block * groups : (block + 1) * groups]
+    lanes = own.transpose(0, 2, 1).reshape(groups * LANES, -1)[1 : 1 + len(slots)]
+    words = index.memory[element, slots].astype(float)
+    directions = words / np.sqrt(np.sum(words**2, axis=1, keepdims=True) + 1e-6)
+    assert np.abs(lanes[:, : words.shape[1]] - 127 * directions).max() <= 0.5001
+    assert not lanes[:, words.shape[1] :].any()
 
 
 def best_similarity(index: KDForestIndex, findable: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -150,7 +163,9 @@ steps = st.lists(
     dtype=st.sampled_from(DTYPES),
     word_size=st.integers(1, 9),
     trees=st.integers(1, 5),
-    leaf_size=st.integers(1, 7),
+    leaf_size=st.integers(1, 7) | st.integers(14, 34),
+    sketch=st.booleans(),
+    principal_axes=st.booleans(),
     start=st.sampled_from(["all", "none"]),
     first=st.sampled_from(["random", "coarse", "zero"]),
     rebuild_every=st.sampled_from([None, 1, 20]),
@@ -163,6 +178,8 @@ def test_any_history_leaves_every_row_where_it_belongs(
     word_size: int,
     trees: int,
     leaf_size: int,
+    sketch: bool,
+    principal_axes: bool,
     start: str,
     first: str,
     rebuild_every: int | None,
@@ -176,6 +193,8 @@ def test_any_history_leaves_every_row_where_it_belongs(
         memory,
         trees=trees,
         leaf_size=leaf_size,
+        sketch=sketch and metric == "cosine",
+        principal_axes=principal_axes,
         checks=1,
         rebuild_every=rebuild_every,
         metric=metric,
@@ -290,18 +309,49 @@ def test_equal_similarities_come_lowest_slot_first() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_recall_grows_with_checks_up_to_exact(metric: str) -> None:
+@pytest.mark.parametrize("principal_axes", [False, True])
+@pytest.mark.parametrize("sketch", [False, True])
+def test_recall_grows_with_checks_up_to_exact(
+    metric: str, principal_axes: bool, sketch: bool
+) -> None:
+    if sketch and metric == "l2":
+        with pytest.raises(ValueError, match="sketch: got True with metric='l2'"):
+            forest(np.ones((1, 2, 2)), sketch=True, metric=metric)
+        return
     rng = np.random.default_rng(1)
     memory = rng.standard_normal((1, 4096, 16)).astype(np.float32)
     queries = rng.standard_normal((1, 64, 16)).astype(np.float32)
-    index = forest(memory, metric=metric)
+    index = forest(memory, metric=metric, principal_axes=principal_axes, sketch=sketch)
     recalls = []
-    for checks in (32, 128, 512, 2048, 4096):
+    # By sketches a row counts once in every tree.
+    for checks in (32, 128, 512, 2048, 4096 * index.settings.trees):
         index.checks = checks
         recalls.append(recall(index, queries))
     assert recalls == sorted(recalls)
     assert recalls[0] > 0.05
     assert recalls[-1] == 1
+
+
+def test_principal_axes_find_more_where_rows_differ_along_few_of_them() -> None:
+    rng = np.random.default_rng(5)
+    spread = np.diag(0.8 ** np.arange(16)) @ np.linalg.qr(rng.standard_normal((16, 16)))[0]
+    memory = (rng.standard_normal((1, 8192, 16)) @ spread).astype(np.float32)
+    queries = (rng.standard_normal((1, 64, 16)) @ spread).astype(np.float32)
+    plain, turned = (
+        recall(forest(memory, trees=1, checks=128, principal_axes=chosen), queries)
+        for chosen in (False, True)
+    )
+    assert turned > plain + 0.05
+
+
+def test_a_row_is_found_by_sketch_among_thousands_that_are_nearly_equal() -> None:
+    rng = np.random.default_rng(6)
+    memory = (1 + 1e-2 * rng.standard_normal((1, 4096, 32))).astype(np.float32)
+    index = forest(memory, trees=1, leaf_size=255, checks=1, sketch=True)
+    slots = rng.choice(4096, (1, 64), replace=False)
+    memory[0, slots[0]] = 1 + 1e-2 * rng.standard_normal((64, 32))
+    index.update(slots)
+    assert (index.search(memory[:, slots[0]], 1)[0][..., 0] == slots).all()
 
 
 def recall(index: KDForestIndex, queries: np.ndarray, k: int = 4) -> float:

@@ -10,40 +10,24 @@ import time
 import pytest
 import torch
 
+import ann_backends
 import sam
+from asv_bench.learning.training import COPY, SMALL, minibatches, wrong_at_longest
 
 pytestmark = pytest.mark.slow
 
-LONGEST = 10
-BATCH_SIZE = 16
 SECONDS = 300
 CHECK_EVERY = 500
-MEMORY = {"memory_size": 64, "word_size": 16, "num_heads": 1}
-SIZES = {"input_size": 9, "output_size": 8, "hidden_size": 32}
-TASK = sam.tasks.Copy(bits=8, min_length=1, max_length=LONGEST)
+LSTM = {name: SMALL[name] for name in ("input_size", "output_size", "hidden_size")}
 
 
-def wrong_at_longest(model):
-    with torch.no_grad():
-        episode = TASK.sample(256, torch.Generator().manual_seed(1), length=LONGEST)
-        outputs, _ = model(episode.inputs)
-    return sam.tasks.wrong_bits(outputs, episode)
-
-
-def train(model, *, until, minibatches=None):
+def train(model, *, until, most=None):
     """Train until the error at the longest length is below `until`, for five minutes at most."""
-    generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    start, trained = time.monotonic(), 0
-    while time.monotonic() - start < SECONDS and trained != minibatches:
-        episode = TASK.sample(BATCH_SIZE, generator)
-        outputs, _ = model(episode.inputs)
-        optimizer.zero_grad()
-        sam.tasks.loss(outputs, episode).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
-        optimizer.step()
-        trained += 1
+    start = time.monotonic()
+    for trained, _ in enumerate(minibatches(model, COPY), start=1):
         if trained % CHECK_EVERY == 0 and wrong_at_longest(model) < until:
+            break
+        if time.monotonic() - start > SECONDS or trained == most:
             break
     return trained, time.monotonic() - start
 
@@ -60,22 +44,34 @@ def with_reads_zeroed(model):
 @pytest.fixture(scope="module")
 def lstm_error():
     torch.manual_seed(0)
-    model = sam.build("lstm", **SIZES)
-    train(model, until=0, minibatches=50_000)
+    model = sam.build("lstm", **LSTM)
+    train(model, until=0, most=50_000)
     return wrong_at_longest(model)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("sam", {"k": 4}), ("dam", {}), ("ntm", {})])
-def test_copy_is_learned_through_the_memory(name, settings, lstm_error):
+def check_learns(name, label, settings, lstm_error):
     torch.manual_seed(0)
-    model = sam.build(name, **SIZES, **MEMORY, **settings)
+    model = sam.build(name, **SMALL, **settings)
     trained, seconds = train(model, until=0.01)
     error, blind_error = wrong_at_longest(model), wrong_at_longest(with_reads_zeroed(model))
     figures = (
-        f"{name}: {error:.4f} of the bits wrong at length {LONGEST} after {trained} minibatches in "
-        f"{seconds:.0f} s; reads zeroed {blind_error:.3f}; LSTM {lstm_error:.3f}"
+        f"{label}: {error:.4f} of the bits wrong at length {COPY.max_length} after {trained} "
+        f"minibatches in {seconds:.0f} s; reads zeroed {blind_error:.3f}; LSTM {lstm_error:.3f}"
     )
     print(figures)
     assert error < 0.01, figures
     assert blind_error > 0.15, figures
     assert lstm_error > 0.15, figures
+
+
+@pytest.mark.parametrize("name", ["dam", "ntm"])
+def test_copy_is_learned_through_the_memory(name, lstm_error):
+    check_learns(name, name, {}, lstm_error)
+
+
+@pytest.mark.parametrize("ann", ann_backends.available())
+def test_sam_learns_copy_with_every_index(ann, lstm_error):
+    state = ann_backends.available()[ann]
+    if state != "ready":
+        pytest.skip(f"not installed: {state}")
+    check_learns("sam", f"sam, {ann}", {"k": 4, "ann": ann}, lstm_error)

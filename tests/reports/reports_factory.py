@@ -28,6 +28,7 @@ STEP = "step_time.StepTime.time_forward_backward"
 SEQUENCE = "sequence_time.SequenceTime.time_forward_backward"
 PEAK = "training_memory.TrainingMemory.track_peak_bytes"
 INITIAL = "initial_memory.InitialMemory.track_resident_bytes"
+RECALL = "backends.Recall.track_recall"
 NAMES = ["model", "memory_size", "sequence_length"]
 
 SIZES = [64, 256, 1024, 4096, 16384, 65536, 262144, 1048576]

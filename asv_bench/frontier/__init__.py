@@ -1,0 +1,1 @@
+"""What backends find, against what they cost: every search setting of one build."""

@@ -1,0 +1,1 @@
+"""SAM in training: how it learns with each index, and what it asks of it."""

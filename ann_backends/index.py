@@ -59,8 +59,8 @@ class Index(abc.ABC):
     memory: float32 or float64 [B, N, W], C-contiguous, array or CPU tensor. It is viewed, not
     copied: the owner writes rows and announces them with `update`. Each of the B elements has an
     index of its own and answers exactly as it would alone with the same seed.
-    findable: "all" indexes every row now (all must be finite); "none" starts empty, reads no
-    row before it is announced, and takes no memory to speak of until then.
+    findable: "all" indexes every row now (all must be finite); "none" starts empty, and takes no
+    memory to speak of until rows are announced. A row that is not findable is never read.
     metric: "cosine" or "l2", as `similarity` defines them.
 
     Candidates may come from stale structure, but ranking always uses the present rows, so a poor

@@ -267,7 +267,7 @@ class Forest(NamedTuple):
     the free blocks.
     state: int64 [6], LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE rows, and DEPTH, the
     longest way of a row inserted since the forest was built.
-    sketches: int8 [room * groups, even W, LANES], or none. The row at a place of a block, counted
+    sketches: int8 [room * groups, W / 4, LANES, 4], or none. The row at a place of a block, counted
     from 0 as in `leaves`, has its sketch in that lane of the block's groups.
     axes: float [W, W], in columns the directions that the trees split along, or none: then they
     split along the numbers of a word.
@@ -439,15 +439,12 @@ def _free_block(forest: Forest, block: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _append(forest: Forest, tree: int, memory: np.ndarray, block: int, slot: int) -> None:
+def _append(forest: Forest, tree: int, block: int, slot: int) -> None:
     """Put a row into a block that has a place left."""
     leaves = forest.leaves
     leaves[block, 0] += 1
     leaves[block, leaves[block, 0]] = slot
     forest.where[slot, tree] = block
-    if forest.sketches.size:
-        group, lane = _lane(forest, block, leaves[block, 0])
-        write_lane(forest.sketches, group, lane, memory, slot)
 
 
 @njit(nogil=True, cache=True)
@@ -458,22 +455,29 @@ def _lane(forest: Forest, block: int, place: int) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True)
-def _copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
-    if forest.sketches.size:
-        group, lane = _lane(forest, block, place)
-        to_group, to_lane = _lane(forest, to_block, to_place)
-        copy_lane(forest.sketches, group, lane, to_group, to_lane)
+def _sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> None:
+    """Write the sketch of a row that has just been appended to a block."""
+    block = forest.where[slot, tree]
+    group, lane = _lane(forest, block, forest.leaves[block, 0])
+    write_lane(forest.sketches, group, lane, memory, slot)
 
 
 @njit(nogil=True, cache=True)
-def _append_alike(forest: Forest, tree: int, memory: np.ndarray, leaf: int, slot: int) -> None:
+def _copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
+    group, lane = _lane(forest, block, place)
+    to_group, to_lane = _lane(forest, to_block, to_place)
+    copy_lane(forest.sketches, group, lane, to_group, to_lane)
+
+
+@njit(nogil=True, cache=True)
+def _append_alike(forest: Forest, tree: int, leaf: int, slot: int) -> None:
     """Put one more row into a full leaf whose rows are all like it."""
     block = forest.links[leaf, NEXT]
     if block == 0 or forest.leaves[block, 0] == forest.leaves.shape[1] - 1:
         block = _new_block(forest, -leaf)
         forest.links[block, NEXT] = forest.links[leaf, NEXT]
         forest.links[leaf, NEXT] = block
-    _append(forest, tree, memory, block, slot)
+    _append(forest, tree, block, slot)
 
 
 @njit(nogil=True, cache=True)
@@ -580,22 +584,25 @@ def _variances(
     No fused operations here: they would tell points apart that are equal once rounded.
     """
     word_size = memory.shape[1]
-    origin, point = np.empty(word_size, memory.dtype), np.empty(word_size, memory.dtype)
-    _turn(memory[members[0]], scales[0], axes, origin)
     total, squares = np.zeros(word_size), np.zeros(word_size)
-    count = 0
-    for i in range(0, members.size, stride):
-        slot, scale = members[i], scales[i]
-        if axes.size:
-            _turn(memory[slot], scale, axes, point)
-        else:  # a view of the row would cost more than the rest
+    origin = memory[members[0]] * scales[0]
+    count = (members.size + stride - 1) // stride
+    if axes.size:
+        point = np.empty_like(origin)
+        _turn(memory[members[0]], scales[0], axes, origin)
+        for i in range(0, members.size, stride):
+            _turn(memory[members[i]], scales[i], axes, point)
             for w in range(word_size):
-                point[w] = memory[slot, w] * scale
-        for w in range(word_size):
-            moved = np.float64(point[w] - origin[w])
-            total[w] += moved
-            squares[w] += moved * moved
-        count += 1
+                moved = np.float64(point[w] - origin[w])
+                total[w] += moved
+                squares[w] += moved * moved
+    else:  # without views of the rows, which would cost more than the rest
+        for i in range(0, members.size, stride):
+            slot, scale = members[i], scales[i]
+            for w in range(word_size):
+                moved = np.float64(memory[slot, w] * scale - origin[w])
+                total[w] += moved
+                squares[w] += moved * moved
     for w in range(word_size):
         squares[w] = squares[w] / count - (total[w] / count) ** 2
     return squares
@@ -742,9 +749,11 @@ def _build_leaf(forest: Forest, tree: int, memory: np.ndarray, members: np.ndarr
     leaf = _new_block(forest, 0)
     for i in range(members.size):
         if i < forest.leaves.shape[1] - 1:
-            _append(forest, tree, memory, leaf, members[i])
+            _append(forest, tree, leaf, members[i])
         else:
-            _append_alike(forest, tree, memory, leaf, members[i])
+            _append_alike(forest, tree, leaf, members[i])
+        if forest.sketches.size:
+            _sketch_last(forest, tree, memory, members[i])
     return leaf
 
 
@@ -842,7 +851,8 @@ def _detach(forest: Forest, tree: int, slot: int) -> None:
     while leaves[block, place] != slot:
         place += 1
     leaves[block, place] = last
-    _copy_sketch(forest, end, leaves[end, 0], block, place)
+    if forest.sketches.size:
+        _copy_sketch(forest, end, leaves[end, 0], block, place)
     if end != block:
         where[last, tree] = block
     where[slot, tree] = 0
@@ -875,7 +885,8 @@ def _dissolve(forest: Forest, tree: int, leaf: int) -> None:
         leaves[-sibling, 0] += 1
         leaves[-sibling, leaves[-sibling, 0]] = leaves[leaf, i]
         forest.where[leaves[leaf, i], tree] = -sibling
-        _copy_sketch(forest, leaf, i, -sibling, leaves[-sibling, 0])
+        if forest.sketches.size:
+            _copy_sketch(forest, leaf, i, -sibling, leaves[-sibling, 0])
     _replace_child(forest, tree, nodes[parent, PARENT], parent, sibling)
     _free_node(forest, parent)
     _free_block(forest, leaf)
@@ -931,11 +942,14 @@ def _insert(
         leaf = _new_block(forest, 0)
         forest.roots[tree] = -leaf
     if forest.leaves[leaf, 0] < forest.leaves.shape[1] - 1:
-        _append(forest, tree, memory, leaf, slot)
+        _append(forest, tree, leaf, slot)
     elif forest.links[leaf, NEXT] == 0:
         _split(forest, tree, memory, leaf, slot, cosine, random)
+        return
     else:
         _set_apart(forest, tree, memory, leaf, slot, point, cosine)
+    if forest.sketches.size:
+        _sketch_last(forest, tree, memory, slot)
 
 
 @njit(nogil=True, cache=True)
@@ -961,13 +975,17 @@ def _split(
     if dimension >= 0:
         middle = _partition(memory, members, scales, forest.axes, dimension, threshold)
     if middle == 0 or middle == members.size:
-        _append_alike(forest, tree, memory, leaf, slot)
+        _append_alike(forest, tree, leaf, slot)
+        if forest.sketches.size:
+            _sketch_last(forest, tree, memory, slot)
         return
     other = _new_block(forest, 0)
     _grow_node(forest, tree, leaf, other, dimension, threshold, True)
     forest.leaves[leaf, 0] = 0
     for i in range(members.size):
-        _append(forest, tree, memory, leaf if i < middle else other, members[i])
+        _append(forest, tree, leaf if i < middle else other, members[i])
+        if forest.sketches.size:
+            _sketch_last(forest, tree, memory, members[i])
 
 
 @njit(nogil=True, cache=True)
@@ -992,10 +1010,10 @@ def _set_apart(
     if not above:
         least, most = most, least
     if not least < most:
-        _append_alike(forest, tree, memory, leaf, slot)
+        _append_alike(forest, tree, leaf, slot)
         return
     other = _new_block(forest, 0)
-    _append(forest, tree, memory, other, slot)
+    _append(forest, tree, other, slot)
     middle = memory.dtype.type(least / 2 + most / 2)
     threshold = middle if least < middle <= most else most
     _grow_node(forest, tree, leaf, other, dimension, threshold, above)
@@ -1135,9 +1153,10 @@ def _search_sketches(
     slots[:] = -1
     similarity[:] = -np.inf
     scaled, point = np.empty((2, memory.shape[2]), memory.dtype)
-    prepared = np.empty(sketches.shape[2], np.float32)
+    prepared = np.empty((sketches.shape[2], sketches.shape[4]), np.int16)
     near = np.empty(max(RERANKED, 2 * slots.shape[2]), np.int64)
     near_scores = np.empty(near.size, np.float32)
+    found = np.empty((1, near.size), np.int64)
     for b in range(memory.shape[0]):
         rows = memory[b], leaves[b], links[b], sketches[b]
         tree = roots[b], nodes[b], thresholds[b]
@@ -1153,12 +1172,14 @@ def _search_sketches(
             _search_sketches_one(
                 *rows, *tree, scaled, point, prepared, slack, least, checks, *space
             )
-            for i in range(near.size):
-                for w in range(0, memory.shape[2], CACHE_LINE // memory.itemsize):
-                    _prefetch(rows[0], max(near[i], 0), w)
+            count = 0
             for i in range(near.size):
                 if near[i] >= 0:
-                    _take(rows[0], near[i], scaled, True, best_slots, best)
+                    found[0, count] = near[i]
+                    count += 1
+                    for w in range(0, memory.shape[2], CACHE_LINE // memory.itemsize):
+                        _prefetch(rows[0], near[i], w)
+            _score(rows[0], found, 0, count, scaled, True, best_slots, best)
             _sort(best_slots, best)
 
 
@@ -1285,23 +1306,11 @@ def _score(
 ) -> None:
     """Take the first `count` rows of fetched[turn] into the k best so far, a heap by `_sink`."""
     for i in range(count):
-        _take(memory, fetched[turn, i], scaled, cosine, slots, similarity)
-
-
-@njit(nogil=True, cache=True)
-def _take(
-    memory: np.ndarray,
-    slot: int,
-    scaled: np.ndarray,
-    cosine: bool,
-    slots: np.ndarray,
-    similarity: np.ndarray,
-) -> None:
-    """Take a row into the k best so far, if it is better than the worst of them."""
-    near = _cosine(scaled, memory, slot) if cosine else _closeness(scaled, memory, slot)
-    if near > similarity[0] or (near == similarity[0] and slot < slots[0]):
-        slots[0], similarity[0] = slot, near
-        _sink(slots, similarity, slots.size)
+        slot = fetched[turn, i]
+        near = _cosine(scaled, memory, slot) if cosine else _closeness(scaled, memory, slot)
+        if near > similarity[0] or (near == similarity[0] and slot < slots[0]):
+            slots[0], similarity[0] = slot, near
+            _sink(slots, similarity, slots.size)
 
 
 @njit(nogil=True, cache=True, fastmath=REORDERED)

@@ -24,7 +24,7 @@ removes it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -34,7 +34,7 @@ from numba.extending import intrinsic
 from ann_backends import checks, ranking
 from ann_backends.index import Index
 from ann_backends.metric import NORM_EPSILON
-from ann_backends.lanes import (
+from ann_backends.sketch import (
     FOUR,
     LANES,
     copy_lane,
@@ -45,9 +45,6 @@ from ann_backends.lanes import (
     score_group,
     write_lane,
 )
-
-if TYPE_CHECKING:
-    from ann_backends.lsh import LSH
 
 # Rows per block, a multiple of LANES.
 BLOCK = 64
@@ -80,15 +77,16 @@ FINDABLE, BITS, WRITTEN, USED, FREE = range(5)
 class Tables(NamedTuple):
     """The hash tables of a batch; after `axes` every array's first axis is the batch element.
 
-    axes: [W, L * C], shared by the batch; the axes of table t, by AXES, are columns t * C and on.
+    axes: [W, L * C], shared by the batch; those of table t, by AXES, are columns t * C and on.
     newest, sizes: int32 [B, L << most_bits], per bucket its newest block, 0 if it has none, and
     the number of its rows; short codes use the front of a table's part.
     older: int32 [B, M], per block the next one of its bucket, or of those to be used again; 0 if
-    none, as blocks are numbered from 1.
-    slots: int32 [B, M, BLOCK]; sketches: int8 [B * M * GROUPS, even W, LANES].
+    none, as blocks are numbered from 1. slots: int32 [B, M, BLOCK], the rows of a block.
+    sketches: int8 [B * M * GROUPS, W / 4, LANES, 4], theirs, in the same order.
     records: int32 [B, N, 1 + 2 L], per row its place in `members` + 1 (0: not findable), its codes,
-    and where it stands in each table, block * BLOCK + lane (0: nowhere). members: int32 [B, N], the findable rows, in no order.
-    recent: int32 [B, RECENT], a ring of the slots written last, at first others, or -1.
+    and where it stands in each table, block * BLOCK + lane (0: nowhere).
+    members: int32 [B, N], the findable rows, in no order. recent: int32 [B, RECENT], a ring of the
+    slots written last; of others before, or -1.
     state: int64 [B, 5], the findable rows, the present length of codes, the writes so far, the
     blocks in use so far, and the first to be used again.
     """
@@ -108,7 +106,7 @@ class Tables(NamedTuple):
 class WideLSHIndex(Index):
     """The `Index` that `LSH` builds with sketches."""
 
-    settings: LSH
+    settings: Any  # the `LSH` that builds it, which imports this file
 
     @property
     def probes(self) -> int:
@@ -128,12 +126,11 @@ class WideLSHIndex(Index):
         # All blocks of a bucket but one are full.
         blocks = 1 + tables * min(memory_size, memory_size // BLOCK + (1 << most_bits))
         groups = batch_size * blocks * GROUPS
+        axes = random_axes(self.word_size, tables, most_bits, self.seed)
         state = np.zeros((batch_size, 5), np.int64)
         state[:, BITS] = self._least_bits
         self._tables = Tables(
-            axes=random_axes(self.word_size, tables, most_bits, self.seed).astype(
-                self.memory.dtype
-            ),
+            axes=axes.astype(self.memory.dtype),
             newest=self._zeros((batch_size, tables << most_bits), np.int32),
             sizes=self._zeros((batch_size, tables << most_bits), np.int32),
             older=self._zeros((batch_size, blocks), np.int32),
@@ -359,9 +356,7 @@ def _write(index: Tables, words: np.ndarray, b: int, slot: int, codes: np.ndarra
         _list(index, b, slot)
     for t in range(tables):
         place = records[b, slot, CODES + tables + t]
-        old = _bucket(index, t, records[b, slot, CODES + t])
-        if place and old == _bucket(index, t, codes[t]):
-            records[b, slot, CODES + t] = codes[t]
+        if place and records[b, slot, CODES + t] == codes[t]:
             write_lane(index.sketches, _group(index, b, place), place % LANES, words, slot)
         else:
             _leave(index, b, t, slot)

@@ -23,7 +23,6 @@ ALLOWED_IN_FILE = {
     "ann_backends/ivf.py": {"faiss", "torch"},
     # What numba makes machine code with, and brings along.
     "ann_backends/sketch.py": {"llvmlite"},
-    "ann_backends/lanes.py": {"llvmlite"},
 }
 
 

@@ -15,19 +15,19 @@ SWEEPS: dict[str, list[tuple[Settings, str, list[float]]]] = {
     "kd_forest": [
         ({}, "checks", [32, 128, 512, 2048, 8192]),
         (
-            {"trees": 1, "leaf_size": 255, "sketch": True, "principal_axes": True},
+            {"trees": 1, "leaf_size": 511, "sketch": True, "principal_axes": True},
             "checks",
-            [1024, 2048, 4096, 8192, 16384, 32768],
+            [1024, 2048, 4096, 6144, 8192, 12288, 16384],
         ),
     ],
     "lsh": [
         ({"tables": 8}, "probes", [2, 4, 8, 16, 32, 64]),
         ({"tables": 16}, "probes", [2, 4, 8, 16, 32, 64]),
-        ({"tables": 2, "sketch": True}, "probes", [2, 4, 8, 16, 32, 64, 128]),
+        ({"tables": 1, "sketch": True}, "probes", [8, 16, 32, 64, 96, 128, 144, 192]),
     ],
     "nn_descent": [({}, "epsilon", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])],
     "hnsw": [({}, "ef", [16, 32, 64, 128])],
-    "ivf": [({}, "probes", [1, 2, 4, 8, 16, 32, 64])],
+    "ivf": [({}, "probes", [1, 2, 4, 6, 8, 12, 16, 32])],
 }
 
 

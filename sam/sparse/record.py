@@ -15,8 +15,8 @@ from sam.sparse.store import Version
 class Recorder:
     """Collects steps for a `Trace`, at most `max_steps` (None: all).
 
-    memories: of how many memories of the batch, from the first on (None: all). num_steps: how many it has. A copy of a model is not recorded: copying, or pickling, a
-    recorder gives None.
+    memories: of how many memories of the batch, from the first on (None: all). num_steps: how many
+    steps it has. A copy of a model is not recorded: copying, or pickling, a recorder gives None.
     """
 
     def __init__(self, max_steps: int | None, memories: int | None = None) -> None:

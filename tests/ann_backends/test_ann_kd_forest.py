@@ -114,7 +114,7 @@ def check_sketches(index: KDForestIndex, element: int, block: int, slots: list[i
         return
     groups = -(-(1 + index.settings.leaf_size) // LANES)
     own = index._forest.sketches[element, block * groups : (block + 1) * groups]
-    lanes = own.transpose(0, 2, 1).reshape(groups * LANES, -1)[1 : 1 + len(slots)]
+    lanes = own.transpose(0, 2, 1, 3).reshape(groups * LANES, -1)[1 : 1 + len(slots)]
     words = index.memory[element, slots].astype(float)
     directions = words / np.sqrt(np.sum(words**2, axis=1, keepdims=True) + 1e-6)
     assert np.abs(lanes[:, : words.shape[1]] - 127 * directions).max() <= 0.5001

@@ -307,6 +307,19 @@ def test_bad_settings_are_refused(chosen: dict[str, int], message: str) -> None:
         LSH(**chosen)
 
 
+def test_probes_may_be_assigned_and_outlive_a_reset() -> None:
+    memory = np.random.default_rng(10).standard_normal((1, 2000, 16))
+    queries = memory[:, :50] + 0.5
+    index = built(memory, probes=1)
+    index.probes = 64
+    assert (index.search(queries, 4)[0] == built(memory, probes=64).search(queries, 4)[0]).all()
+    index.reset()
+    assert index.probes == 64
+    with pytest.raises(ValueError, match="probes: got 0, expected an integer from 1 to 65536"):
+        index.probes = 0
+    assert index.probes == 64
+
+
 def test_l2_is_refused() -> None:
     with pytest.raises(ValueError, match="metric: got 'l2', expected one of 'cosine'"):
         ann_backends.create("lsh", np.ones((1, 2, 2)), metric="l2")

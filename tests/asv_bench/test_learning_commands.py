@@ -78,6 +78,7 @@ def test_a_trace_is_written_for_every_stage(tmp_path, monkeypatch, task, capsys)
 
 def test_a_run_that_was_made_is_kept_and_others_are_added(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "machine_folder", lambda: tmp_path)
+    monkeypatch.setattr(run, "ONE_THREAD", {})  # this process has chosen its threads
     monkeypatch.setattr(curves, "POINT", 10)
 
     def command(*arguments):

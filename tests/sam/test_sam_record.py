@@ -349,7 +349,8 @@ def test_the_first_memories_of_a_batch_are_recorded_as_if_all_were(tmp_path):
     own = whole.start_element < 2
     for name in ("start_episode", "start_element", "start_slot", "start_rows"):
         assert (getattr(part, name) == getattr(whole, name)[own]).all()
-    with pytest.raises(ValueError, match="memories: got 0"), sam.record_trace(
-        make(), tmp_path / "trace.npz", memories=0
+    with (
+        pytest.raises(ValueError, match="memories: got 0"),
+        sam.record_trace(make(), tmp_path / "trace.npz", memories=0),
     ):
         pass

@@ -87,7 +87,7 @@ def _draw(panel: Axes, points: pd.DataFrame, lines: list[panels.Line]) -> None:
     """A line per build, a marker per search setting; `exact` is the mark to be beaten."""
     for line in lines:
         own = points[points.backend == line.backend]
-        if line.build:
+        if sum(other.backend == line.backend for other in lines) > 1:
             own = own[own.build == line.build]
         own = own.sort_values("access_us")
         seconds = own.access_us.to_numpy(dtype=float) * 1e-6

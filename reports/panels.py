@@ -17,7 +17,8 @@ from reports.models import INK, PAPER
 TITLE_SIZE = 9.0
 # Of a figure and of a panel in it, in inches.
 WIDTH, NARROWEST, WIDEST = 11.0, 1.8, 4.6
-INCHES_PER_NAME = 1.3
+# Of an entry of the legend: beside its text, and per letter.
+INCHES_PER_NAME, INCHES_PER_LETTER = 0.6, 0.07
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _RECALL_TICKS = (0, 0.25, 0.5, 0.75, 1)
 
@@ -46,7 +47,7 @@ class Line:
     @property
     def label(self) -> str:
         name = models.look_of_backend(self.backend).label
-        return f"{name}, {self.build}" if self.build else name
+        return f"{name}, {self.build.replace('=True', '')}" if self.build else name
 
 
 def grid(down: int, across: int, height: float) -> tuple[Figure, list[list[Axes]]]:
@@ -83,10 +84,12 @@ def cost_axis(panel: Axes, low: float, high: float) -> None:
 def legend(figure: Figure, lines: Iterable[Line], *, markers: bool = True) -> None:
     lines = list(lines)
     handles = [Line2D([], [], label=line.label, **line.style(markers=markers)) for line in lines]
+    longest = max((len(line.label) for line in lines), default=0)
+    across = int(figure.get_figwidth() / (INCHES_PER_NAME + INCHES_PER_LETTER * longest))
     figure.legend(
         handles=handles,
         loc="outside lower left",
-        ncols=max(min(len(lines), int(figure.get_figwidth() / INCHES_PER_NAME)), 1),
+        ncols=max(min(len(lines), across), 1),
         frameon=False,
         fontsize=axes.LABEL_SIZE,
         labelcolor=INK,

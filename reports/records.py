@@ -181,7 +181,7 @@ def _parts(records: Iterable[Record]) -> list[Record]:
         info, recalls = record.get("info") or {}, record.get("recall_over_time") or []
         task, _, stage = record["data"].rpartition("-")
         origin = {"task": task, "stage": stage} | {
-            name: info[name] for name in ("task", "stage", "minibatches") if name in info
+            name: info[name] for name in ("stage", "minibatches") if name in info
         }
         rows += [
             _flat(record) | origin | {"part": part, "parts": len(recalls), "recall": recall}

@@ -12,6 +12,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from reports import axes, backend_tables, models, panels, units
 from reports.records import Records
 
+WIDEST_LINE = 6.0
+
 
 def recall_over_time(found: Records) -> Figure:
     """Recall of each index in its default settings as training goes on, from traces."""
@@ -39,7 +41,7 @@ def learning(found: Records) -> Figure:
         _draw_losses(panel, own)
         panels.finish(panel, task)
         panel.set_xlabel("minibatches")
-    drawn[0].set_ylabel("loss")
+    drawn[0].set_ylabel("loss, nats per bit")
     backends = models.backends_in_order(rows.backend)
     panels.legend(figure, map(panels.Line, backends), markers=False)
     return figure
@@ -82,8 +84,10 @@ def _draw_stages(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def _draw_losses(panel: Axes, rows: pd.DataFrame) -> None:
-    for backend in models.backends_in_order(rows.backend):
-        style = panels.Line(backend).style(markers=False)
+    for place, backend in enumerate(models.backends_in_order(rows.backend)):
+        # Each is narrower than the one below it, as curves that coincide would hide each other.
+        width = max(WIDEST_LINE - place, 1.0)
+        style = panels.Line(backend).style(markers=False) | {"linewidth": width}
         for _, curve in rows[rows.backend == backend].groupby("seed", dropna=False):
             curve = curve.sort_values("minibatch")
             panel.plot(curve.minibatch.to_numpy(float), curve.loss.to_numpy(float), **style)

@@ -13,8 +13,11 @@ import ann_backends
 from ann_backends.exact import Exact, ExactIndex
 from ann_backends.testing import CHECKS, Trial
 
-# Beside the defaults, settings under which the small memories of the suite have a library's object.
-LIBRARIES: dict[str, dict[str, Any]] = {
+# Beside the defaults, settings that search in another way, or under which the small memories of the
+# suite have a library's object.
+FURTHER: dict[str, dict[str, Any]] = {
+    "kd_forest": {"trees": 1, "leaf_size": 31, "sketch": True, "principal_axes": True},
+    "lsh": {"tables": 2, "probes": 16, "sketch": True},
     "hnsw": {"exact_below": 8, "rebuild_every": 60},
     "ivf": {"exact_below": 8, "rebuild_every": 60},
     "nn_descent": {"exact_below": 20, "rebuild_every": 60, "n_neighbors": 8},
@@ -31,10 +34,11 @@ def members() -> Iterator[Any]:
         marks = [pytest.mark.slow] if name == "nn_descent" else []
         for trial in ann_backends.testing.trials(name):
             yield pytest.param(trial, id=str(trial), marks=marks)
-        if name in LIBRARIES:
-            settings = ann_backends.resolve(name, **LIBRARIES[name])
+        if name in FURTHER:
+            settings = ann_backends.resolve(name, **FURTHER[name])
             for trial in ann_backends.testing.trials(settings):
-                yield pytest.param(trial, id=f"{trial}-small", marks=marks)
+                if trial.metric == "cosine" or not getattr(settings, "sketch", False):
+                    yield pytest.param(trial, id=f"{trial}-further", marks=marks)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())

@@ -1210,7 +1210,7 @@ def _search_sketches_one(
             size = _push(keys, items, size, keys.dtype.type(0), roots[tree])
     scores = np.empty(LANES, np.float32)
     left, first = checks, True
-    # The first place of a heap is filled last: until then fewer rows were found than it holds.
+    # The worst of the best comes first: none yet, as long as fewer rows were found than they hold.
     while size and (left > 0 or near[0] < 0):
         bound, child = keys[0], items[0]
         size = _pop(keys, items, size)

@@ -23,14 +23,11 @@ from typing import Any, NamedTuple
 from asv_bench import run
 from asv_bench.benchmarks import grid
 
-SMALL_MEMORY, LARGE_MEMORY = 1024, 65536
+LARGE_MEMORY = 65536
 LARGE_FOLDER = run.HERE.parent / ".asv" / "traces"
 TASKS = ("copy", "recall")
 # Minibatches of training before a trace begins.
-MINIBATCHES = {
-    "copy": {"start": 0, "middle": 4000, "end": 16000},
-    "recall": {"start": 0, "middle": 4000, "end": 16000},
-}
+STAGES = {"start": 0, "middle": 4000, "end": 16000}
 BATCH_SIZE = {"copy": 4, "recall": 16}
 HIDDEN_SIZE = {"copy": 100, "recall": 48}
 # With four heads, associative recall stayed at two pairs for 12,000 minibatches.
@@ -70,7 +67,7 @@ def record(task: str, memory_size: int, steps: int, folder: Path) -> None:
     import sam
 
     training, trained, started = start(task, memory_size), 0, time.monotonic()
-    for stage, first in MINIBATCHES[task].items():
+    for stage, first in STAGES.items():
         losses = [next(training.losses) for _ in range(first - trained)]
         info = training.info | {"stage": stage, "minibatches": first}
         path = folder / f"{task}-{stage}.npz"

@@ -67,7 +67,7 @@ def test_a_curriculum_goes_on_when_its_hardest_level_is_mastered():
 
 @pytest.mark.parametrize("task", traces.TASKS)
 def test_a_trace_is_written_for_every_stage(tmp_path, monkeypatch, task, capsys):
-    monkeypatch.setitem(traces.MINIBATCHES, task, {"start": 0, "end": 3})
+    monkeypatch.setattr(traces, "STAGES", {"start": 0, "end": 3})
     traces.record(task, 200, 7, tmp_path)
     for stage, minibatches in (("start", 0), ("end", 3)):
         trace = ann_backends.Trace.load(tmp_path / f"{task}-{stage}.npz")

@@ -89,6 +89,22 @@ def test_a_frontier_has_a_panel_per_kind_and_size_and_a_line_per_build(built: Pa
     assert legend == ["exact", "k-d forest", "LSH, tables=8", "LSH, tables=16", MINE]
 
 
+def test_a_build_in_default_settings_has_a_line_of_its_own(tmp_path: Path) -> None:
+    builds = [{}, {"trees": 1, "sketch": True}]
+    points = [
+        records_factory.point("kd_forest", recall, us + 10 * n, build=build, search={"checks": c})
+        for n, build in enumerate(builds)
+        for recall, us, c in [(0.4 + n / 10, 80.0, 32), (0.8 + n / 10, 150.0, 512)]
+    ]
+    records_factory.write(tmp_path, points)
+    figure = backend_figures.frontier(records.load(tmp_path, factory.COMMIT)[0])
+    (panel,) = figure.axes
+    drawn = [line.get_ydata().tolist() for line in panel.get_lines()]
+    assert drawn == [[0.4, 0.8], [0.5, pytest.approx(0.9)]]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["k-d forest", "k-d forest, trees=1, sketch"]
+
+
 def test_panels_of_one_size_share_their_axis_of_cost(built: Path) -> None:
     figure = backend_figures.frontier(found(built))
     limits = {panel.get_title(loc="left"): panel.get_xlim() for panel in figure.axes}

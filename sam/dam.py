@@ -70,7 +70,7 @@ class DAM(DenseModel):
             memory_size=memory_size,
             word_size=word_size,
             num_heads=num_heads,
-            head_size=2 * word_size + 2 + key_strength,
+            interface_size=num_heads * (2 * word_size + 2 + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
         )

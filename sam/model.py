@@ -128,7 +128,7 @@ class MemoryModel(RecurrentModel):
     parameters; `output` projects [h(t), r(t)] to y(t) (Rae et al. 2016, section 3.3 and figure 6).
 
     memory_size: N. word_size: W, the paper's M. num_heads: H. hidden_size: C.
-    head_size: how many interface numbers each head takes.
+    interface_size: how many numbers the heads take in all.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class MemoryModel(RecurrentModel):
         memory_size: int,
         word_size: int,
         num_heads: int,
-        head_size: int,
+        interface_size: int,
         hidden_size: int,
         batch_first: bool,
     ) -> None:
@@ -150,7 +150,7 @@ class MemoryModel(RecurrentModel):
         self.num_heads = num_heads
         read_size = num_heads * word_size
         self.controller = nn.LSTMCell(input_size + read_size, hidden_size)
-        self.interface = nn.Linear(hidden_size, num_heads * head_size)
+        self.interface = nn.Linear(hidden_size, interface_size)
         self.output = nn.Linear(hidden_size + read_size, output_size)
         set_forget_bias(self.controller.bias_ih, self.controller.bias_hh)
         for layer in (self.interface, self.output):

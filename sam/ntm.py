@@ -53,7 +53,7 @@ class NTM(DenseModel):
             memory_size=memory_size,
             word_size=word_size,
             num_heads=num_heads,
-            head_size=2 * (word_size + SHIFTS + 3) + 2 * word_size,
+            interface_size=2 * num_heads * (2 * word_size + SHIFTS + 3),
             hidden_size=hidden_size,
             batch_first=batch_first,
         )

@@ -89,7 +89,7 @@ class SAM(MemoryModel):
             memory_size=memory_size,
             word_size=word_size,
             num_heads=num_heads,
-            head_size=2 * word_size + (3 if key_strength else 2),
+            interface_size=num_heads * (2 * word_size + 2 + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
         )

@@ -11,6 +11,7 @@ from sam.models import MODELS, build
 from sam.ntm import NTM
 from sam.record import record_trace
 from sam.sam import SAM
+from sam.sdnc import SDNC
 
-__all__ = ["DAM", "LSTM", "MODELS", "NTM", "SAM", "build", "record_trace", "tasks"]
+__all__ = ["DAM", "LSTM", "MODELS", "NTM", "SAM", "SDNC", "build", "record_trace", "tasks"]
 __version__ = "0.1.0"

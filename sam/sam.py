@@ -14,6 +14,7 @@ from sam import checks
 from sam.model import MemoryModel, State
 from sam.sparse.access import Settings
 from sam.sparse.journal import NONE
+from sam.sparse.links import Links
 from sam.sparse.record import Recorder
 from sam.sparse.store import Store, Version
 from sam.sparse.unroll import Load, Unroll
@@ -64,6 +65,8 @@ class SAM(MemoryModel):
     Runs on the CPU, in float32 or float64.
     """
 
+    num_modes = 0  # ways to read beside content: a head's parameters hold so many numbers more
+    state_type: type[SAMState] = SAMState
     recorder: Recorder | None = None  # while `sam.record_trace` records this model
 
     def __init__(
@@ -89,7 +92,7 @@ class SAM(MemoryModel):
             memory_size=memory_size,
             word_size=word_size,
             num_heads=num_heads,
-            interface_size=num_heads * (2 * word_size + 2 + key_strength),
+            interface_size=num_heads * (2 * word_size + 2 + self.num_modes + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
         )
@@ -104,6 +107,7 @@ class SAM(MemoryModel):
         if key_strength:
             self.sharpen_first_reads()
         self.k = k
+        self.key_strength = key_strength
         self.ann = ann_backends.resolve(ann)
         self.similarity = similarity
         self.access_threshold = access_threshold
@@ -124,15 +128,17 @@ class SAM(MemoryModel):
         shape = (batch_size, self.memory_size, self.word_size)
         if memory is None:
             dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
-            version = Store.zeros(shape, dtype, self._make_index).stands_at
+            links = self._make_links(batch_size, dtype)
+            version = Store.zeros(shape, dtype, self._make_index, links).stands_at
             token = self._zeros(1)
         else:
             self._check_memory(memory, batch_size)
             rows = memory.detach().expand(shape).numpy().copy()
-            version = Store.full(rows, self._make_index).stands_at
+            links = self._make_links(batch_size, rows.dtype)
+            version = Store.full(rows, self._make_index, links).stands_at
             token = Load.apply(memory, version)
         reads = (batch_size, self.num_heads, self.k)
-        return SAMState(
+        return self.state_type(
             signature=self.signature,
             hidden=self._zeros(batch_size, self.hidden_size),
             cell=self._zeros(batch_size, self.hidden_size),
@@ -156,6 +162,19 @@ class SAM(MemoryModel):
             self.ann, memory=memory, seed=self.seed, metric=self.similarity, findable=findable
         )
 
+    def _make_links(self, batch_size: int, dtype: np.dtype) -> Links | None:
+        """The temporal links of new memories, if the model keeps any."""
+        return None
+
+    def _settings(self) -> Settings:
+        return Settings(
+            word_size=self.word_size,
+            threshold=self.access_threshold,
+            cosine=self.similarity == "cosine",
+            key_strength=self.key_strength,
+            has_modes=self.num_modes > 0,
+        )
+
     def unroll(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
         if torch.is_grad_enabled():
             return self._unroll_piece(inputs, state)
@@ -175,7 +194,7 @@ class SAM(MemoryModel):
             state.token,
             state.read_slots,
             state.version,
-            Settings(self.word_size, self.access_threshold, self.similarity == "cosine"),
+            self._settings(),
             self.recorder,
             controller.weight_ih,
             controller.weight_hh,
@@ -185,7 +204,7 @@ class SAM(MemoryModel):
             self.interface.bias,
         )
         hidden, read_words = output.split([self.hidden_size, output.shape[1] - self.hidden_size], 1)
-        next_state = SAMState(
+        next_state = self.state_type(
             signature=state.signature,
             hidden=hidden,
             cell=cell,

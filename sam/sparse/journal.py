@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from numba import njit
 
+from sam.sparse.links import LinkJournal
+
 NONE = -1  # fills the unused places of lists of slots
 
 
@@ -22,6 +24,7 @@ class Journal:
         content while the memory stands after it, their new content while it stands before it.
     fresh: bool [T, B, H (K + 1)], whether the row had never been written before.
     moved, followed_by: int32 [T, B, H (2K + 1)], the moves of the usage ring (`ring`).
+    links: the changes of the temporal links, where there are any.
     """
 
     slots: np.ndarray
@@ -29,9 +32,16 @@ class Journal:
     fresh: np.ndarray
     moved: np.ndarray
     followed_by: np.ndarray
+    links: LinkJournal | None
 
     @classmethod
-    def empty(cls, num_steps: int, read_shape: tuple[int, ...], like: np.ndarray) -> Journal:
+    def empty(
+        cls,
+        num_steps: int,
+        read_shape: tuple[int, ...],
+        like: np.ndarray,
+        links: LinkJournal | None,
+    ) -> Journal:
         """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype."""
         batch_size, num_heads, k = read_shape
         writes = (num_steps, batch_size, num_heads * (k + 1))
@@ -42,6 +52,7 @@ class Journal:
             fresh=np.zeros(writes, np.bool_),
             moved=np.full(moves, NONE, np.int32),
             followed_by=np.empty(moves, np.int32),
+            links=links,
         )
 
     def carry_rows(self, memory: np.ndarray, forward: bool) -> None:

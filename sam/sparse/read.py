@@ -1,8 +1,9 @@
 """The read of a step, and its gradient (Rae et al. 2016, equations 1, 2 and 4).
 
-interface: [B, H, P] as in `write`, activated. The weights are a softmax over the K slots retrieved
-of beta times the similarity to the query q, which is recomputed here from the present rows: an
-index decides which slots are read, never how.
+interface: [B, H, P] as in `write`, activated. The content weights are a softmax over the K slots
+retrieved of beta times the similarity to the query q, which is recomputed here from the present
+rows: an index decides which slots are read, never how. SAM reads with these weights; SDNC mixes
+them with others (`modes`).
 """
 
 from __future__ import annotations
@@ -60,27 +61,25 @@ def _squared_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @njit(nogil=True, cache=True)
-def read(
+def content(
     memory: np.ndarray,
     interface: np.ndarray,
     slots: np.ndarray,
     cosine: bool,
+    key_strength: bool,
     weights: np.ndarray,
-    words: np.ndarray,
 ) -> None:
-    """r_t = sum_k w^R_t(s_k) M_t(s_k) for the retrieved slots s_k.
+    """c_t(s_k), the softmax over the retrieved slots s_k of beta times their similarity to q.
 
-    memory: [B, N, W]. slots: [B, H, K]. cosine: the similarity, else -|q - m|^2.
-    weights: [B, H, K], set to w^R_t. words: [B, H W], set to r_t.
+    memory: [B, N, W]. slots: [B, H, K]. cosine: the similarity, else -|q - m|^2. key_strength:
+    whether the heads have a beta, else it is 1. weights: [B, H, K], set to c_t.
     """
     batch_size, num_heads, k = slots.shape
     word_size = memory.shape[2]
     for b in range(batch_size):
         for h in range(num_heads):
             query = interface[b, h, :word_size]
-            strength = query.dtype.type(1)
-            if interface.shape[2] > 2 * word_size + 2:
-                strength = interface[b, h, 2 * word_size + 2]
+            strength = interface[b, h, -1] if key_strength else query.dtype.type(1)
             query_norm = _norm(query)
             largest = query.dtype.type(-np.inf)
             for i in range(k):
@@ -95,58 +94,44 @@ def read(
             for i in range(k):
                 weights[b, h, i] = np.exp(weights[b, h, i] - largest)
                 total += weights[b, h, i]
-            word = words[b, h * word_size : (h + 1) * word_size]
-            word[:] = 0
             for i in range(k):
                 weights[b, h, i] /= total
-                row = memory[b, slots[b, h, i]]
-                for w in range(word_size):
-                    word[w] += weights[b, h, i] * row[w]
 
 
 @njit(nogil=True, cache=True)
-def read_backward(
+def content_backward(
     memory: np.ndarray,
     interface: np.ndarray,
-    reads: tuple[np.ndarray, np.ndarray, np.ndarray],
+    retrieved: tuple[np.ndarray, np.ndarray, np.ndarray],
     cosine: bool,
-    gradients: tuple[np.ndarray, np.ndarray],
+    key_strength: bool,
+    weights_gradient: np.ndarray,
     memory_gradient: np.ndarray,
     interface_gradient: np.ndarray,
 ) -> None:
-    """The gradient of `read`.
+    """The gradient of `content`.
 
-    reads: the slots, the weights and the places of the slots in memory_gradient, [B, H, K] each.
-    gradients: dL/dr_t, [B, H W], and what reaches w^R_t from the write of the next step,
-    [B, H, K]. memory_gradient: [n, W], to which dL/dM_t is added. interface_gradient: [B, H, P],
-    whose parts q and beta are set, the latter with respect to the activated value.
+    retrieved: the slots, their weights c_t and their places in memory_gradient, [B, H, K] each.
+    weights_gradient: [B, H, K], dL/dc_t. memory_gradient: [n, W], to which dL/dM_t is added.
+    interface_gradient: [B, H, P], whose parts q and beta are set, the latter with respect to the
+    activated value.
     """
-    slots, weights, places = reads
-    words_gradient, weights_gradient = gradients
+    slots, weights, places = retrieved
     batch_size, num_heads, k = slots.shape
     word_size = memory.shape[2]
-    to_weights = np.empty(k, memory.dtype)
     for b in range(batch_size):
         for h in range(num_heads):
             query = interface[b, h, :word_size]
             query_gradient = interface_gradient[b, h, :word_size]
-            word_gradient = words_gradient[b, h * word_size : (h + 1) * word_size]
-            strength = query.dtype.type(1)
-            if interface.shape[2] > 2 * word_size + 2:
-                strength = interface[b, h, 2 * word_size + 2]
-            mean = query.dtype.type(0)
-            for i in range(k):
-                to_weight = _dot(memory[b, slots[b, h, i]], word_gradient)
-                to_weights[i] = to_weight + weights_gradient[b, h, i]
-                mean += weights[b, h, i] * to_weights[i]
+            strength = interface[b, h, -1] if key_strength else query.dtype.type(1)
+            mean = _dot(weights[b, h], weights_gradient[b, h])
             query_gradient[:] = 0
             query_norm = _norm(query)
             to_strength = query.dtype.type(0)
             for i in range(k):
                 row = memory[b, slots[b, h, i]]
                 row_gradient = memory_gradient[places[b, h, i]]
-                weight = weights[b, h, i]
-                to_score = weight * (to_weights[i] - mean)
+                to_score = weights[b, h, i] * (weights_gradient[b, h, i] - mean)
                 to_similarity = strength * to_score
                 if cosine:
                     row_norm = _norm(row)
@@ -156,15 +141,58 @@ def read_backward(
                     along_row = to_similarity * similarity / (row_norm * row_norm)
                     for w in range(word_size):
                         query_gradient[w] += across * row[w] - along_query * query[w]
-                        row_gradient[w] += (
-                            weight * word_gradient[w] + across * query[w] - along_row * row[w]
-                        )
+                        row_gradient[w] += across * query[w] - along_row * row[w]
                 else:
                     similarity = -_squared_distance(query, row)
                     for w in range(word_size):
                         slope = 2 * to_similarity * (row[w] - query[w])
                         query_gradient[w] += slope
-                        row_gradient[w] += weight * word_gradient[w] - slope
+                        row_gradient[w] -= slope
                 to_strength += to_score * similarity
-            if interface.shape[2] > 2 * word_size + 2:
-                interface_gradient[b, h, 2 * word_size + 2] = to_strength
+            if key_strength:
+                interface_gradient[b, h, -1] = to_strength
+
+
+@njit(nogil=True, cache=True)
+def read(memory: np.ndarray, slots: np.ndarray, weights: np.ndarray, words: np.ndarray) -> None:
+    """r_t = sum_k w^R_t(s_k) M_t(s_k).
+
+    memory: [B, N, W]. slots, weights: [B, H, K], s_k and w^R_t. words: [B, H W], set to r_t.
+    """
+    batch_size, num_heads, k = slots.shape
+    word_size = memory.shape[2]
+    for b in range(batch_size):
+        for h in range(num_heads):
+            word = words[b, h * word_size : (h + 1) * word_size]
+            word[:] = 0
+            for i in range(k):
+                row = memory[b, slots[b, h, i]]
+                for w in range(word_size):
+                    word[w] += weights[b, h, i] * row[w]
+
+
+@njit(nogil=True, cache=True)
+def read_backward(
+    memory: np.ndarray,
+    reads: tuple[np.ndarray, np.ndarray, np.ndarray],
+    words_gradient: np.ndarray,
+    memory_gradient: np.ndarray,
+    weights_gradient: np.ndarray,
+) -> None:
+    """The gradient of `read`.
+
+    reads: the slots, the weights and the places of the slots in memory_gradient, [B, H, K] each.
+    words_gradient: [B, H W], dL/dr_t. memory_gradient: [n, W], to which dL/dM_t is added.
+    weights_gradient: [B, H, K], to which dL/dw^R_t is added.
+    """
+    slots, weights, places = reads
+    batch_size, num_heads, k = slots.shape
+    word_size = memory.shape[2]
+    for b in range(batch_size):
+        for h in range(num_heads):
+            word_gradient = words_gradient[b, h * word_size : (h + 1) * word_size]
+            for i in range(k):
+                weights_gradient[b, h, i] += _dot(memory[b, slots[b, h, i]], word_gradient)
+                row_gradient = memory_gradient[places[b, h, i]]
+                for w in range(word_size):
+                    row_gradient[w] += weights[b, h, i] * word_gradient[w]

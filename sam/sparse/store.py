@@ -1,10 +1,10 @@
 """Memories that change in place, yet whose every state is a value.
 
-A `Store` is the one owner of what changes: the rows of B memories, their usage rings, the index
-over them. A `Version` names their content at one moment. The store stands at one version; every
-other points to its neighbour in the direction of that one, with the journal between the two (the
-persistent arrays of Baker 1991, "Shallow binding makes functional arrays fast"). So an old version
-can be stood at again, and one that nobody refers to is freed together with its journal.
+A `Store` is the one owner of what changes: the rows of B memories, their usage rings, their links,
+the index over them. A `Version` names their content at one moment. The store stands at one
+version; every other points to its neighbour in the direction of that one, with the journal between
+the two (the persistent arrays of Baker 1991, "Shallow binding makes functional arrays fast"). So an
+old version can be stood at again, and one that nobody refers to is freed together with its journal.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import ann_backends
 from sam.sparse import ring
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import NONE, Journal
+from sam.sparse.links import Links
 
 MakeIndex = Callable[[np.ndarray, str], ann_backends.Index]
 
@@ -43,18 +44,25 @@ class Store:
     """B memories of N words of W numbers, with their usage rings and the index over them.
 
     memory: [B, N, W]. written: bool [B, N], the rows that were given or ever written, which are
-    those the index knows. num_written: int64 [B]. links, heads: the usage rings (see `ring`).
+    those the index knows. num_written: int64 [B]. ring, heads: the usage rings (see `ring`).
+    links: what was written after what, None where the model does not ask.
     """
 
     def __init__(
-        self, memory: np.ndarray, written: np.ndarray, links: np.ndarray, index: ann_backends.Index
+        self,
+        memory: np.ndarray,
+        written: np.ndarray,
+        ring: np.ndarray,
+        index: ann_backends.Index,
+        links: Links | None,
     ) -> None:
         self.memory = memory
         self.written = written
         self.num_written = np.full(len(memory), memory.shape[1] if written[0, 0] else 0, np.int64)
-        self.links = links
+        self.ring = ring
         self.heads = np.zeros(len(memory), np.int64)
         self.index = index
+        self.links = links
         # A backward pass rolls back the rows alone, and brings them back when it ends.
         self.rows_at = self.stands_at = Version(self)
         self._backward_pass: int | None = None
@@ -62,22 +70,28 @@ class Store:
         self._failure: Exception | None = None
 
     @classmethod
-    def zeros(cls, shape: tuple[int, int, int], dtype: np.dtype, make_index: MakeIndex) -> Store:
+    def zeros(
+        cls,
+        shape: tuple[int, int, int],
+        dtype: np.dtype,
+        make_index: MakeIndex,
+        links: Links | None,
+    ) -> Store:
         """[B, N, W] of unwritten zeros, at a cost that does not grow with N."""
         memory = ann_backends.lazy_zeros(shape, dtype)
-        written, links = (
+        written, ring = (
             ann_backends.lazy_zeros(shape[:2], np.bool_),
             ann_backends.lazy_zeros((*shape[:2], 2), np.int32),
         )
-        return cls(memory, written, links, make_index(memory, "none"))
+        return cls(memory, written, ring, make_index(memory, "none"), links)
 
     @classmethod
-    def full(cls, memory: np.ndarray, make_index: MakeIndex) -> Store:
+    def full(cls, memory: np.ndarray, make_index: MakeIndex, links: Links | None) -> Store:
         """The given rows [B, N, W], all of them written; the store takes the array over."""
         written = np.ones(memory.shape[:2], np.bool_)
         # Filled rather than lazily zeroed: any slot may be accessed, so every page will be needed.
-        links = np.full((*memory.shape[:2], 2), 0, np.int32)
-        return cls(memory, written, links, make_index(memory, "all"))
+        ring = np.full((*memory.shape[:2], 2), 0, np.int32)
+        return cls(memory, written, ring, make_index(memory, "all"), links)
 
     @property
     def in_backward(self) -> bool:
@@ -161,12 +175,14 @@ class Store:
             self.rows_at = there
 
     def _carry(self, journal: Journal, forward: bool) -> None:
-        """Carry rows, rings and index across a journal."""
+        """Carry rows, rings, links and index across a journal."""
         journal.carry_rows(self.memory, forward)
         if forward:
-            ring.redo(self.links, self.heads, journal.moved)
+            ring.redo(self.ring, self.heads, journal.moved)
         else:
-            ring.undo(self.links, self.heads, journal.moved, journal.followed_by)
+            ring.undo(self.ring, self.heads, journal.moved, journal.followed_by)
+        if self.links is not None and journal.links is not None:
+            self.links.carry(journal.links, forward=forward)
         t, b, i = np.nonzero(journal.fresh)
         self.written[b, journal.slots[t, b, i]] = forward
         self.num_written += np.bincount(b, minlength=len(self.heads)) * (1 if forward else -1)

@@ -53,7 +53,8 @@ def run(
     from_hidden, interface = weights.hidden.t(), weights.interface.t()
     bias = weights.input_bias + weights.hidden_bias
     torch.addmm(bias, inputs.flatten(0, 1), from_inputs, out=tape.gates.flatten(0, 1))
-    journal = Journal.empty(num_steps, tuple(tape.read_slots.shape[1:]), store.memory)
+    links = store.links.journal() if store.links is not None else None
+    journal = Journal.empty(num_steps, tuple(tape.read_slots.shape[1:]), store.memory, links)
     arrays, scratch = Views(tape), torch.empty_like(tape.cells[0])
     hidden_and_words = tape.outputs.split([size, tape.outputs.shape[2] - size], dim=2)
     steps = _by_step(
@@ -72,6 +73,8 @@ def run(
     except BaseException:
         store.abandon(journal)
         raise
+    if links is not None:
+        links.trim()
     return journal, store.advance(journal)
 
 
@@ -108,7 +111,8 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         parameters = Weights(*weights)
         state = (output, cell, read_slots, read_weights)
-        tape = Tape.start(len(inputs), len(parameters.interface_bias), state)
+        interface_size = len(parameters.interface_bias)
+        tape = Tape.start(len(inputs), interface_size, settings.num_modes, state)
         journal, after = run(inputs, parameters, tape, version, settings)
         if recorder is not None:
             queries = tape.interface[..., : settings.word_size]

@@ -1,8 +1,8 @@
 """The write of a step, and its gradient (Rae et al. 2016, equations 3, 5, 6 and 8).
 
 interface: [B, H, P], per head the query q and the write word a (W numbers each), then the gates
-alpha, gamma and, with a key strength, beta. The numbers of the gates are replaced by their
-activated values during the step.
+alpha and gamma, what else the model has (`modes`), and last, with a key strength, beta. What is
+not a word is replaced by its activated value during the step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _sigmoid(x: float) -> float:
 
 
 @njit(nogil=True, cache=True)
-def activate(interface: np.ndarray, word_size: int) -> bool:
+def activate(interface: np.ndarray, word_size: int, key_strength: bool) -> bool:
     """Activate the gates and key strengths in place; False if any number is not finite.
 
     alpha, gamma in (0, 1): a sigmoid. beta > 1: 1 + softplus.
@@ -31,26 +31,28 @@ def activate(interface: np.ndarray, word_size: int) -> bool:
                 finite &= np.isfinite(interface[b, h, i])
             for i in range(first_gate, first_gate + 2):
                 interface[b, h, i] = _sigmoid(interface[b, h, i])
-            if head_size > first_gate + 2:
-                x = interface[b, h, first_gate + 2]
-                interface[b, h, first_gate + 2] = 1 + max(x, 0) + np.log1p(np.exp(-abs(x)))
+            if key_strength:
+                x = interface[b, h, -1]
+                interface[b, h, -1] = 1 + max(x, 0) + np.log1p(np.exp(-abs(x)))
     return finite
 
 
 @njit(nogil=True, cache=True)
-def activate_backward(interface: np.ndarray, word_size: int, gradient: np.ndarray) -> None:
+def activate_backward(
+    interface: np.ndarray, word_size: int, key_strength: bool, gradient: np.ndarray
+) -> None:
     """Turn dL/d(activated) into dL/d(preactivation) in place; interface holds the activated."""
-    batch_size, num_heads, head_size = interface.shape
+    batch_size, num_heads, _ = interface.shape
     first_gate = 2 * word_size
     for b in range(batch_size):
         for h in range(num_heads):
             for i in range(first_gate, first_gate + 2):
                 gate = interface[b, h, i]
                 gradient[b, h, i] *= gate * (1 - gate)
-            if head_size > first_gate + 2:
+            if key_strength:
                 # d softplus / dx = sigmoid(x) = 1 - exp(-softplus(x))
-                strength = interface[b, h, first_gate + 2]
-                gradient[b, h, first_gate + 2] *= -np.expm1(1 - strength)
+                strength = interface[b, h, -1]
+                gradient[b, h, -1] *= -np.expm1(1 - strength)
 
 
 @njit(nogil=True, cache=True)

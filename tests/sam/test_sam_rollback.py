@@ -28,7 +28,7 @@ def everything(state):
         slots, slot = [], int(store.heads[b])
         for _ in range(12):
             slots.append(slot)
-            slot = (slot + 1 + int(store.links[b, slot, 0])) % 12
+            slot = (slot + 1 + int(store.ring[b, slot, 0])) % 12
         order.append(slots)
     found = store.index.search(torch.ones(2, 1, 4).numpy(), 12)[0]
     return (

@@ -1,0 +1,452 @@
+"""The compiled part of `links`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+
+class Matrix(NamedTuple):
+    """N_t and P_t, as `Links` has them."""
+
+    sources: np.ndarray  # int32 [B, N, K_L]
+    weights: np.ndarray  # [B, N, K_L]
+    followers: np.ndarray  # int32 [B, N, K_L]
+
+
+@njit(nogil=True, cache=True)
+def _place(row: np.ndarray, slot: int) -> int:
+    """Where `slot` stands in a row of slots, or -1."""
+    for k in range(len(row)):
+        if row[k] == slot + 1:
+            return k
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _reach(slots: np.ndarray, count: int, slot: int) -> int:
+    """Where `slot` stands in slots[:count], or `count`."""
+    for n in range(count):
+        if slots[n] == slot:
+            return n
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _insert(row: np.ndarray, slot: int) -> int:
+    """Put `slot` into a row of slots that has room; returns its place."""
+    k = len(row) - 1
+    while k > 0 and (row[k - 1] == 0 or row[k - 1] > slot + 1):
+        row[k] = row[k - 1]
+        k -= 1
+    row[k] = slot + 1
+    return k
+
+
+@njit(nogil=True, cache=True)
+def _delete(row: np.ndarray, k: int) -> None:
+    """Take out place k of a row."""
+    for after in range(k + 1, len(row)):
+        row[after - 1] = row[after]
+    row[len(row) - 1] = 0
+
+
+@njit(nogil=True, cache=True)
+def _set(matrix: Matrix, b: int, i: int, j: int, weight: float) -> float:
+    """Give the link from j to i in memory b a weight, 0 to take it out; returns the old one."""
+    sources, weights, followers = matrix
+    k = _place(sources[b, i], j)
+    if k >= 0:
+        old = weights[b, i, k]
+        if weight > 0:
+            weights[b, i, k] = weight
+        else:
+            _delete(sources[b, i], k)
+            _delete(weights[b, i], k)
+            _delete(followers[b, j], _place(followers[b, j], i))
+        return old
+    if weight > 0:
+        k = _insert(sources[b, i], j)
+        row = weights[b, i]
+        for after in range(len(row) - 1, k, -1):
+            row[after] = row[after - 1]
+        row[k] = weight
+        _insert(followers[b, j], i)
+    return weights[b, i, 0] * 0
+
+
+@njit(nogil=True, cache=True)
+def _number(matrix: Matrix, b: int, i: int, j: int) -> int:
+    """Stands for the link from j to i in memory b."""
+    memory_size = matrix.sources.shape[1]
+    return (b * memory_size + i) * memory_size + j
+
+
+@njit(nogil=True, cache=True)
+def _note(journal: tuple[np.ndarray, np.ndarray], count: int, number: int, weight: float) -> int:
+    """Take down what a link weighed before; returns the journal's new count."""
+    numbers, weights = journal
+    numbers[count] = number
+    weights[count] = weight
+    return count + 1
+
+
+@njit(nogil=True, cache=True)
+def _change(
+    matrix: Matrix,
+    b: int,
+    i: int,
+    j: int,
+    weight: float,
+    journal: tuple[np.ndarray, np.ndarray],
+    count: int,
+) -> int:
+    """As `_set`, taken down in the journal; returns its new count."""
+    old = _set(matrix, b, i, j, weight)
+    return _note(journal, count, _number(matrix, b, i, j), old)
+
+
+@njit(nogil=True, cache=True)
+def swap(
+    matrix: Matrix,
+    changes: tuple[np.ndarray, np.ndarray],
+    forward: bool,
+) -> None:
+    """As `Links.carry`, of N_t and P_t. changes: numbers and weights of a journal."""
+    numbers, weights = changes
+    memory_size = matrix.sources.shape[1]
+    for n in range(len(numbers)):
+        change = n if forward else len(numbers) - 1 - n
+        row, j = divmod(numbers[change], memory_size)
+        b, i = divmod(row, memory_size)
+        weights[change] = _set(matrix, b, i, j, weights[change])
+
+
+@njit(nogil=True, cache=True)
+def _add(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float) -> int:
+    """Add `weight` to `slot` in the ascending list slots[:count]; returns the new count."""
+    place = count
+    while place > 0 and slots[place - 1] >= slot:
+        place -= 1
+    if place < count and slots[place] == slot:
+        weights[place] += weight
+        return count
+    for after in range(count, place, -1):
+        slots[after] = slots[after - 1]
+        weights[after] = weights[after - 1]
+    slots[place] = slot
+    weights[place] = weight
+    return count + 1
+
+
+@njit(nogil=True, cache=True)
+def _cut(
+    slots: np.ndarray, weights: np.ndarray, count: int, most: int, largest: np.ndarray
+) -> None:
+    """Set all but the `most` largest of weights[:count] to 0, of equals that of the higher slot.
+
+    largest: int64, room for `most` places.
+    """
+    if count <= most:
+        return
+    kept = 0
+    for n in range(count):
+        place = kept
+        while place > 0 and (
+            weights[n] > weights[largest[place - 1]]
+            or (weights[n] == weights[largest[place - 1]] and slots[n] < slots[largest[place - 1]])
+        ):
+            place -= 1
+        if place == most:
+            weights[n] = 0
+            continue
+        if kept == most:
+            weights[largest[most - 1]] = 0
+        else:
+            kept += 1
+        for after in range(kept - 1, place, -1):
+            largest[after] = largest[after - 1]
+        largest[place] = n
+
+
+@njit(nogil=True, cache=True)
+def _sum_over_heads(
+    popped: np.ndarray,
+    popped_weights: np.ndarray,
+    read_slots: np.ndarray,
+    write_weights: np.ndarray,
+    slots: np.ndarray,
+    weights: np.ndarray,
+) -> int:
+    """The slots of one memory's write, ascending, and their share of it; returns how many."""
+    count = 0
+    for h in range(len(popped)):
+        count = _add(slots, weights, count, popped[h], popped_weights[h])
+        for k in range(read_slots.shape[1]):
+            if read_slots[h, k] >= 0:
+                count = _add(slots, weights, count, read_slots[h, k], write_weights[h, k])
+    total = weights.dtype.type(0)
+    for n in range(count):
+        weights[n] = min(weights[n], weights.dtype.type(1))
+        total += weights[n]
+    if total > 1:
+        weights[:count] /= total
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _clear(
+    matrix: Matrix,
+    b: int,
+    slot: int,
+    journal: tuple[np.ndarray, np.ndarray],
+    count: int,
+) -> int:
+    """Take out all links to and from a slot."""
+    sources, weights, followers = matrix
+    zero = weights.dtype.type(0)
+    while sources[b, slot, 0] > 0:
+        count = _change(matrix, b, slot, sources[b, slot, 0] - 1, zero, journal, count)
+    while followers[b, slot, 0] > 0:
+        count = _change(matrix, b, followers[b, slot, 0] - 1, slot, zero, journal, count)
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _merge_row(
+    row: tuple[np.ndarray, np.ndarray],
+    before: tuple[np.ndarray, np.ndarray],
+    written: float,
+    without: int,
+    merged: tuple[np.ndarray, np.ndarray, np.ndarray],
+    places: np.ndarray,
+) -> int:
+    """N_t(i, j) = (1 - w^W_t(i)) N_{t-1}(i, j) + w^W_t(i) p_{t-1}(j) of one i, not cut yet.
+
+    row: the slots and weights of N_{t-1}(i). before: those of p_{t-1}. written: w^W_t(i).
+    without: a slot j that is left out, or -1. merged: slots, weights of N_{t-1}(i) and of N_t(i),
+    set; returns how many. places: set to where the slots of p_{t-1} stand in them, or -1.
+    """
+    row_slots, row_weights = row
+    before_slots, before_weights = before
+    slots, old, new = merged
+    link_size = len(row_slots)
+    zero, left = row_weights.dtype.type(0), row_weights.dtype.type(1) - written
+    count = k = n = 0
+    while True:
+        linked = row_slots[k] - 1 if k < link_size else -1
+        preceding = before_slots[n] - 1 if n < link_size else -1
+        if preceding >= 0 and preceding == without:
+            places[n] = -1
+            n += 1
+        elif preceding >= 0 and (linked < 0 or preceding <= linked):
+            slots[count], old[count] = preceding, zero
+            new[count] = written * before_weights[n]
+            if preceding == linked:
+                old[count] = row_weights[k]
+                new[count] += left * row_weights[k]
+                k += 1
+            places[n] = count
+            n += 1
+            count += 1
+        elif linked >= 0:
+            slots[count], old[count] = linked, row_weights[k]
+            new[count] = left * row_weights[k]
+            k += 1
+            count += 1
+        else:
+            return count
+
+
+@njit(nogil=True, cache=True)
+def record_write(
+    matrix: Matrix,
+    precedence: tuple[np.ndarray, np.ndarray],
+    popped_write: tuple[np.ndarray, np.ndarray],
+    added: tuple[np.ndarray, np.ndarray],
+    strict: bool,
+    journal: tuple[np.ndarray, np.ndarray],
+    count: int,
+) -> int:
+    """As `Links.record_write`; returns the journal's new count.
+
+    precedence: p_{t-1}, slots and weights, which become p_t. popped_write, added: slots and
+    weights of the write. journal: numbers and weights, in use up to count.
+    """
+    sources, weights, followers = matrix
+    before_slots, before_weights = precedence
+    popped, popped_weights = popped_write
+    read_slots, write_weights = added
+    batch_size, _, link_size = sources.shape
+    dtype = weights.dtype.type
+    most = popped.shape[1] + read_slots.shape[1] * read_slots.shape[2]
+    slots, written = np.empty(most + link_size, np.int64), np.empty(most + link_size, weights.dtype)
+    # The rows of N_t that are written to, as `_merge_row` has them.
+    row_slots = np.empty((most, 2 * link_size), np.int64)
+    row_old = np.empty((most, 2 * link_size), weights.dtype)
+    row_new = np.empty((most, 2 * link_size), weights.dtype)
+    row_counts = np.empty(most, np.int64)
+    places = np.empty((most, link_size), np.int64)
+    largest = np.empty(link_size, np.int64)
+    column = (
+        np.empty(most + link_size, np.int64),
+        np.empty(most + link_size, weights.dtype),
+        np.empty(most + link_size, np.int64),
+    )
+    for b in range(batch_size):
+        num_written = _sum_over_heads(
+            popped[b], popped_weights[b], read_slots[b], write_weights[b], slots, written
+        )
+        if not strict:
+            for h in range(popped.shape[1]):
+                count = _clear(matrix, b, popped[b, h], journal, count)
+        for r in range(num_written):
+            row_counts[r] = _merge_row(
+                (sources[b, slots[r]], weights[b, slots[r]]),
+                (before_slots[b], before_weights[b]),
+                written[r],
+                -1 if strict else slots[r],
+                (row_slots[r], row_old[r], row_new[r]),
+                places[r],
+            )
+            _cut(row_slots[r], row_new[r], row_counts[r], link_size, largest)
+        # Of the rows of P_t, only those of the slots of p_{t-1} can have become too long.
+        for k in range(link_size):
+            if before_slots[b, k] > 0:
+                count = _cut_followers(
+                    matrix,
+                    b,
+                    before_slots[b, k] - 1,
+                    slots[:num_written],
+                    (row_old, row_new),
+                    places[:, k],
+                    (largest, *column),
+                    journal,
+                    count,
+                )
+        # What goes makes room for what comes.
+        for r in range(num_written):
+            for place in range(row_counts[r]):
+                if row_old[r, place] > 0 and row_new[r, place] == 0:
+                    i, j = slots[r], row_slots[r, place]
+                    _delete(followers[b, j], _place(followers[b, j], i))
+                    number = _number(matrix, b, i, j)
+                    count = _note(journal, count, number, row_old[r, place])
+        for r in range(num_written):
+            i, size = slots[r], 0
+            for place in range(row_counts[r]):
+                if row_new[r, place] > 0:
+                    j = row_slots[r, place]
+                    if row_old[r, place] == 0:
+                        _insert(followers[b, j], i)
+                    number = _number(matrix, b, i, j)
+                    count = _note(journal, count, number, row_old[r, place])
+                    sources[b, i, size], weights[b, i, size] = j + 1, row_new[r, place]
+                    size += 1
+            sources[b, i, size:], weights[b, i, size:] = 0, 0
+        # p_t = (1 - sum_i w^W_t(i)) p_{t-1} + w^W_t, cut to K_L
+        left = max(dtype(1) - written[:num_written].sum(), dtype(0))
+        for k in range(link_size):
+            if before_slots[b, k] > 0:
+                weight = left * before_weights[b, k]
+                num_written = _add(slots, written, num_written, before_slots[b, k] - 1, weight)
+        _cut(slots, written, num_written, link_size, largest)
+        before_slots[b], before_weights[b] = 0, 0
+        size = 0
+        for r in range(num_written):
+            if written[r] > 0:
+                before_slots[b, size], before_weights[b, size] = slots[r] + 1, written[r]
+                size += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _cut_followers(
+    matrix: Matrix,
+    b: int,
+    j: int,
+    written: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    places: np.ndarray,
+    scratch: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    journal: tuple[np.ndarray, np.ndarray],
+    count: int,
+) -> int:
+    """Cut what follows slot j to K_L; returns the journal's new count.
+
+    written: the slots whose rows are about to change. rows: their weights before and after, in
+    which j stands at `places`, or -1; a link of theirs that is cut is set to 0 there, another is
+    taken out at once.
+    """
+    sources, weights, followers = matrix
+    old, new = rows
+    largest, slots, column, sources_of = scratch
+    link_size = followers.shape[2]
+    size = gone = 0
+    for r in range(len(written)):
+        place = places[r]
+        if place >= 0:
+            gone += old[r, place] > 0
+            if new[r, place] > 0:
+                slots[size], column[size], sources_of[size] = written[r], new[r, place], r
+                size += 1
+    standing = 0
+    while standing < link_size and followers[b, j, standing] > 0:
+        standing += 1
+    if size + standing - gone <= link_size:
+        return count
+    for k in range(standing):
+        i = followers[b, j, k] - 1
+        if _reach(written, len(written), i) == len(written):
+            slots[size], sources_of[size] = i, -1
+            column[size] = weights[b, i, _place(sources[b, i], j)]
+            size += 1
+    _cut(slots, column, size, link_size, largest)
+    for n in range(size):
+        if column[n] == 0:
+            if sources_of[n] >= 0:
+                new[sources_of[n], places[sources_of[n]]] = 0
+            else:
+                count = _change(matrix, b, slots[n], j, column[n], journal, count)
+    return count
+
+
+@njit(nogil=True, cache=True)
+def follow(
+    matrix: Matrix,
+    read_slots: np.ndarray,
+    read_weights: np.ndarray,
+    slots: np.ndarray,
+    reached: np.ndarray,
+) -> None:
+    """As `Links.follow`."""
+    sources, weights, followers = matrix
+    batch_size, num_heads, k = read_slots.shape
+    for b in range(batch_size):
+        for h in range(num_heads):
+            count = 0
+            for n in range(k):
+                j = read_slots[b, h, n]
+                if j < 0:
+                    continue
+                # b_t(i) = sum_j P_t(i, j) w^R_{t-1}(j), with P_t(i, j) = N_t(j, i)
+                for place in range(sources.shape[2]):
+                    i = sources[b, j, place] - 1
+                    if i < 0:
+                        break
+                    at = _reach(slots[b, h], count, i)
+                    count = max(count, at + 1)
+                    slots[b, h, at] = i
+                    reached[b, h, at, 0] += weights[b, j, place] * read_weights[b, h, n]
+                # f_t(i) = sum_j N_t(i, j) w^R_{t-1}(j)
+                for place in range(followers.shape[2]):
+                    i = followers[b, j, place] - 1
+                    if i < 0:
+                        break
+                    at = _reach(slots[b, h], count, i)
+                    count = max(count, at + 1)
+                    slots[b, h, at] = i
+                    weight = weights[b, i, _place(sources[b, i], j)]
+                    reached[b, h, at, 1] += weight * read_weights[b, h, n]

@@ -32,6 +32,7 @@ RESULTS = HERE.parent / ".asv" / "results"
 SUITES = [
     *("backends", "traces"),
     *("step_time", "sequence_time", "training_memory", "initial_memory"),
+    *("linked_time", "total_memory"),
 ]
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")

@@ -55,7 +55,7 @@ def _list(source: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="Rebuild the paper's Figure 1 and the tables beside it from asv results.",
+        description="Rebuild the paper's Figures 1 and 7 and their tables from asv results.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -17,6 +17,7 @@ from reports import (
     backend_tables,
     figures,
     files,
+    growth,
     page,
     records,
     results,
@@ -92,7 +93,7 @@ def _write(
     others: list[Run],
     say: Say,
 ) -> None:
-    ratios, slopes = tables.ratios(frame), tables.slopes(frame)
+    ratios, slopes = tables.ratios(frame), growth.slopes(frame)
     written = {
         "results": frame,
         "ratios": ratios,

@@ -30,11 +30,14 @@ _SIZES_AND_LENGTH = (*_SIZES, "sequence_length")
 _BACKEND = ("backend", "memory_size", "data")
 _TRACE = ("backend", "data")
 
+# Memories worked on at once wherever the time of a step is measured.
+SPEED_BATCH_SIZE = 8
+
 METRICS: tuple[Metric, ...] = (
     Metric(
         quantity="step_time",
         benchmark="step_time.StepTime.time_forward_backward",
-        label="Time of one step, forward and backward (batch 8)",
+        label=f"Time of one step, forward and backward (batch {SPEED_BATCH_SIZE})",
         short="Step time",
         unit="seconds",
         direction="lower is better",
@@ -68,6 +71,26 @@ METRICS: tuple[Metric, ...] = (
         unit="bytes",
         direction="lower is better",
         parameters=_SIZES,
+    ),
+    Metric(
+        quantity="linked_time",
+        benchmark="linked_time.LinkedTime.time_forward_backward",
+        label=f"Time of one step beside temporal links (batch {SPEED_BATCH_SIZE})",
+        short="Step time beside links",
+        unit="seconds",
+        direction="lower is better",
+        parameters=_SIZES_AND_LENGTH,
+        per_step=True,
+    ),
+    Metric(
+        quantity="total_memory",
+        benchmark="total_memory.TotalMemory.track_peak_bytes",
+        label="Physical peak memory of an initial state and of training over 10 steps (batch 1)",
+        short="Total memory",
+        unit="bytes",
+        direction="lower is better",
+        parameters=(*_SIZES, "memory"),
+        sequence_length=10,
     ),
     Metric(
         quantity="backend_build",

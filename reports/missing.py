@@ -13,6 +13,8 @@ _ORDER = {"failed": 0, "skipped": 1, "not run": 2}
 DRAWN = {
     "figure_1a": ("step_time",),
     "figure_1b": ("training_peak", "initial_memory"),
+    "figure_7a": ("linked_time",),
+    "figure_7b": ("total_memory",),
     "sequence_time": ("sequence_time",),
 }
 _CAPTIONS = {
@@ -24,6 +26,17 @@ _CAPTIONS = {
     "figure_1b": (
         "Memory of one forward and backward pass over 100 steps, beyond what was resident after "
         "initialisation, against the number of memory words N; batch 1."
+    ),
+    "figure_7a": (
+        "Wall-clock time of one forward and backward pass through T steps, divided by T, against "
+        "the number of memory words N; batch 8, full memory. SDNC less SAM is what the links take. "
+        "The upright bar is the ratio at the largest N of the DNC, with the paper's in brackets."
+    ),
+    "figure_7b": (
+        "Memory of an initial state and of one forward and backward pass over 10 steps from it, "
+        "together, against the number of memory words N; batch 1. Large: every word given at the "
+        "start, those words counted once; small: the model's own initial state. The upright bar is "
+        "the ratio at the largest N of the DNC, with the paper's in brackets."
     ),
     "sequence_time": (
         "Wall-clock time of one forward and backward pass against its length T, by memory size N."
@@ -81,7 +94,8 @@ def _sizes(part: pd.DataFrame) -> str:
     for sizes, at in lengths.items():
         parts = ([f"T = {', '.join(at)}"] if at else []) + ([f"N = {sizes}"] if sizes else [])
         words.append(f"{parts[1]} (at {parts[0]})" if len(parts) == 2 else ", ".join(parts))
-    others = sorted(set(part.parameters.dropna())) + sorted(set(part.data.dropna()))
+    columns = (part.parameters, part.data, part.memory)
+    others = [text for column in columns for text in sorted(set(column.dropna()))]
     return "; ".join(filter(None, [*words, *others]))
 
 
@@ -91,7 +105,7 @@ def caption(frame: pd.DataFrame, figure: str, threads: str) -> str:
     words = [_CAPTIONS[figure], "K is 1,024 and M its square.", _threads(threads)]
     if rows.q25.notna().any():
         words.append("Bands: interquartile range.")
-    if figure != "sequence_time":
+    if figure in ("figure_1a", "figure_1b"):
         words.append(
             "Hollow marks: the paper's numbers, in their model's marker, from another machine."
         )

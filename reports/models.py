@@ -94,5 +94,10 @@ def is_sam(model: str) -> bool:
 
 
 def backend_of(model: str) -> str:
-    """The index of a SAM, by the name of its backend."""
+    """The index of a SAM or SDNC, by the name of its backend; "" of a model without."""
     return model.partition("-")[2]
+
+
+def is_approximate(model: str) -> bool:
+    """Whether `model` has an index that may miss some of the nearest words."""
+    return backend_of(model) not in ("", "exact")

@@ -9,7 +9,7 @@ from importlib import resources
 
 import pandas as pd
 
-from reports import backend_page, facts, metrics, missing, models, paper, tables, units
+from reports import backend_page, facts, growth, metrics, missing, models, paper, units
 from reports.files import Problem, Run
 from reports.markup import table
 from reports.records import Records
@@ -37,7 +37,7 @@ def render(report: Report) -> str:
     parts = {
         "title": f"Sparse access memory: {known['Machine']} at {report.run.commit[:10]}",
         "lead": facts.lead(known),
-        "last_points": str(tables.LAST_POINTS),
+        "last_points": str(growth.LAST_POINTS),
         "paper_note": paper.NTM_NOTE,
         "data_summary": f"{len(report.frame)} rows: {summary}",
         "source": report.run.path.name,
@@ -121,7 +121,11 @@ def _slopes(slopes: pd.DataFrame) -> str:
     head = ("quantity", "model", "against", "at", "range", "points", "slope", "slope, last")
     rows = []
     for _, row in slopes.iterrows():
-        fixed = (("T", row.sequence_length), ("N", row.memory_size))
+        fixed = (
+            ("T = ", _size(row.sequence_length)),
+            ("N = ", _size(row.memory_size)),
+            ("", "" if pd.isna(row.memory) else row.memory),
+        )
         last = "-" if pd.isna(row.slope_last) else (
             f"{row.slope_last:.2f} (from {_size(row.last_smallest)})"
         )  # fmt: skip
@@ -130,7 +134,7 @@ def _slopes(slopes: pd.DataFrame) -> str:
                 metrics.short_label(row.quantity),
                 models.look(row.model).label,
                 "N" if row.against == "memory_size" else "T",
-                ", ".join(f"{name} = {_size(value)}" for name, value in fixed if pd.notna(value)),
+                ", ".join(f"{name}{value}" for name, value in fixed if value),
                 f"{_size(row.smallest)} to {_size(row.largest)}",
                 str(row.points),
                 f"{row.slope:.2f}",
@@ -180,7 +184,9 @@ def _data(frame: pd.DataFrame) -> str:
                 "" if pd.isna(row.model) else row.model,
                 _size(row.memory_size),
                 _size(row.sequence_length),
-                ", ".join(text for text in (row.data, row.parameters) if pd.notna(text)),
+                ", ".join(
+                    text for text in (row.data, row.memory, row.parameters) if pd.notna(text)
+                ),
                 "" if pd.isna(row.value) else units.quantity(row.value, row.unit),
                 quartiles,
                 _size(row.samples),

@@ -10,6 +10,7 @@ K64 = 2**16
 MIB = 2**20
 GIB = 2**30
 FIGURE_1 = "Figure 1 and its caption"
+FIGURE_7 = "Figure 7 and supplement D"
 SECTION_41 = "section 4.1"
 
 NTM_NOTE = (
@@ -24,7 +25,8 @@ class Claim:
     """A ratio of two models (`denominator` given) or a value of one, at one memory size.
 
     `paper` is what the paper says, None where it says nothing; `text` is that as it says it.
-    `headline` puts the claim at the top of the page.
+    `headline` puts the claim at the top of the page. `memory` says what the memory holds at first,
+    where that is part of the measurement.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Claim:
     text: str = "-"
     source: str = ""
     headline: bool = False
+    memory: str | None = None
 
 
 RATIOS: tuple[Claim, ...] = (
@@ -60,6 +63,30 @@ RATIOS: tuple[Claim, ...] = (
     Claim(
         "memory_dam_sam", "Training memory, DAM / SAM linear", "training_peak", "dam", "sam-exact",
         K64, 100,
+    ),
+    Claim(
+        "linked_dnc_sdnc", "Step time, DNC / SDNC linear", "linked_time", "dnc", "sdnc-exact",
+        2048, 10, 440.0, "≈ 440x", FIGURE_7, headline=True,
+    ),
+    Claim(
+        "total_dnc_sdnc_full", "Total memory, DNC / SDNC linear, full", "total_memory", "dnc",
+        "sdnc-exact", 2048, 10, 240.0, "≈ 240x", FIGURE_7, headline=True, memory="full",
+    ),
+    Claim(
+        "total_dnc_sdnc_empty", "Total memory, DNC / SDNC linear, empty", "total_memory", "dnc",
+        "sdnc-exact", 2048, 10, 240.0, "≈ 240x", FIGURE_7, headline=True, memory="empty",
+    ),
+)  # fmt: skip
+
+# What temporal links add: the time of SDNC less that of SAM, per step and batch element.
+LINKS: tuple[Claim, ...] = (
+    Claim(
+        "links_linear", "Links' share of a step, SDNC - SAM linear", "linked_time", "sdnc-exact",
+        "sam-exact", 2048, 10, 100e-6, "≈ 100 µs", FIGURE_7, headline=True,
+    ),
+    Claim(
+        "links_kd", "Links' share of a step, SDNC - SAM k-d", "linked_time", "sdnc-kd_forest",
+        "sam-kd_forest", MILLION, 10,
     ),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ COLUMNS = {
     "model": "string",
     "backend": "string",
     "data": "string",
+    "memory": "string",
     "memory_size": "Int64",
     "sequence_length": "Int64",
     "parameters": "string",
@@ -167,7 +168,7 @@ def _parameters(name: str, entry: dict[str, Any], key: tuple[str, ...]) -> Row:
     for number, text in enumerate(key):
         label = str(names[number]) if number < len(names) else f"parameter {number + 1}"
         value = _literal(text)
-        if label == "model" or (metric and label in ("backend", "data")):
+        if label == "model" or (metric and label in ("backend", "data", "memory")):
             row[label] = str(value)
         elif label in ("memory_size", "sequence_length") and type(value) is int and value > 0:
             row[label] = value

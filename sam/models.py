@@ -6,6 +6,7 @@ import difflib
 import inspect
 
 from sam.dam import DAM
+from sam.dnc import DNC
 from sam.lstm import LSTM
 from sam.model import RecurrentModel
 from sam.ntm import NTM
@@ -16,6 +17,7 @@ MODELS: dict[str, type[RecurrentModel]] = {
     "lstm": LSTM,
     "ntm": NTM,
     "dam": DAM,
+    "dnc": DNC,
     "sam": SAM,
     "sdnc": SDNC,
 }

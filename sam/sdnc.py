@@ -22,8 +22,8 @@ class SDNCState(SAMState):
     def links(self) -> Tensor:
         """N_t, sparse [B, N, N]: (b, i, j) is in [0, 1], how much i was written right after j.
 
-        A copy, made in time proportional to N; not to be asked for during a backward pass. Its
-        transpose is P_t.
+        A copy, made in time proportional to N. Its transpose is P_t. During a backward pass, the
+        links as they stand.
         """
         links = self._standing_links()
         b, i, k = np.nonzero(links.sources)
@@ -34,7 +34,7 @@ class SDNCState(SAMState):
     def precedence(self) -> Tensor:
         """p_t, sparse [B, N]: (b, i) is in [0, 1], how much i is what was written last.
 
-        A copy; not to be asked for during a backward pass.
+        A copy. During a backward pass, as it stands.
         """
         links = self._standing_links()
         b, k = np.nonzero(links.precedence_slots)
@@ -43,7 +43,8 @@ class SDNCState(SAMState):
 
     def _standing_links(self) -> Links:
         store = self.version.store
-        store.stand_at(self.version)
+        if not store.in_backward:
+            store.stand_at(self.version)
         if store.links is None:
             raise AttributeError(
                 "links: got link_size=0, expected at least 1 for a model with links"

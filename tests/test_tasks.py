@@ -9,6 +9,7 @@ from sam import tasks
 
 COPY = tasks.Copy()
 RECALL = tasks.AssociativeRecall()
+REPEAT = tasks.RepeatCopy()
 
 
 def sample(task=COPY, batch_size=5, seed=0, **settings):
@@ -30,6 +31,39 @@ def test_copy_asks_for_the_words_it_showed_after_the_delimiter():
 def test_copy_draws_every_length_between_its_bounds_and_no_other():
     task = tasks.Copy(min_length=2, max_length=4)
     assert {sample(task, seed=seed).level for seed in range(60)} == {2, 3, 4}
+
+
+def test_repeat_copy_asks_for_the_words_so_many_times_and_an_end_mark():
+    task = tasks.RepeatCopy(bits=3, max_repeats=5)
+    episode = sample(task, length=4, repeats=2)
+    assert episode.level == 8
+    assert episode.inputs.shape == (4 * 3 + 3, 5, task.input_size)
+    assert episode.targets.shape == (4 * 3 + 3, 5, task.output_size)
+    words = episode.inputs[1:5, :, :3]
+    assert set(words.unique().tolist()) == {0.0, 1.0}
+    # The start mark is up in step 0, the number of repeats in step 5; nothing is shown after it.
+    start, repeats = episode.inputs[:, :, 3:].unbind(-1)
+    assert start.sum(1).tolist() == [5] + [0] * 14
+    assert torch.equal(repeats[5], torch.full((5,), 2 / 5))
+    assert not repeats[[*range(5), *range(6, 15)]].any()
+    assert not episode.inputs[[0, *range(5, 15)], :, :3].any()
+    assert episode.mask.all(1).tolist() == episode.mask.any(1).tolist() == [False] * 6 + [True] * 9
+    assert not episode.targets[:6].any()
+    assert torch.equal(episode.targets[6:14, :, :3], torch.cat([words, words]))
+    assert episode.targets[:, :, 3].sum(1).tolist() == [0] * 14 + [5]
+    assert not episode.targets[14, :, :3].any()
+
+
+def test_repeat_copy_draws_every_length_with_every_number_of_repeats_and_no_other():
+    task = tasks.RepeatCopy(min_length=2, max_length=3, min_repeats=3, max_repeats=5)
+    drawn = {(len(sample(task, 1, seed).inputs), sample(task, 1, seed).level) for seed in range(99)}
+    sizes = {(length, repeats) for length in (2, 3) for repeats in (3, 4, 5)}
+    assert drawn == {(length * (1 + repeats) + 3, length * repeats) for length, repeats in sizes}
+
+
+@pytest.mark.parametrize(("task", "steps"), [(COPY, 2 * 20 + 1), (REPEAT, 10 * 11 + 3)])
+def test_the_longest_episodes_are_as_long_as_the_task_allows(task, steps):
+    assert len(task.longest(2, torch.Generator()).inputs) == steps
 
 
 def decoded(episode, b, bits):
@@ -102,7 +136,7 @@ def test_recall_draws_bits_and_cues_alike():
     assert abs(values.mean() - 0.5) < 4 * 0.5 / math.sqrt(values.numel())
 
 
-@pytest.mark.parametrize("task", [COPY, RECALL])
+@pytest.mark.parametrize("task", [COPY, RECALL, REPEAT])
 def test_the_seed_decides_the_episode(task):
     first, again, other = sample(task, seed=3), sample(task, seed=3), sample(task, seed=4)
     assert torch.equal(first.inputs, again.inputs)
@@ -159,14 +193,32 @@ def test_bad_settings_of_recall_are_named(settings, argument):
         tasks.AssociativeRecall(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"bits": 0}, "bits"),
+        ({"min_length": 0}, "min_length"),
+        ({"min_length": 11}, "min_length"),
+        ({"min_repeats": 0}, "min_repeats"),
+        ({"min_repeats": 11}, "min_repeats"),
+        ({"max_repeats": 2.5}, "max_repeats"),
+    ],
+)
+def test_bad_settings_of_repeat_copy_are_named(settings, argument):
+    with pytest.raises((ValueError, TypeError), match=f"^{argument}: got"):
+        tasks.RepeatCopy(**settings)
+
+
 @pytest.mark.parametrize("pairs", [0, 257])
 def test_a_bad_number_of_pairs_is_named(pairs):
     with pytest.raises(ValueError, match=f"^pairs: got {pairs}"):
         sample(RECALL, pairs=pairs)
 
 
-def test_a_bad_length_or_batch_size_is_named():
+def test_a_bad_size_of_a_sample_is_named():
     with pytest.raises(ValueError, match=r"^length: got 0"):
         sample(length=0)
+    with pytest.raises(ValueError, match=r"^repeats: got 0"):
+        sample(REPEAT, repeats=0)
     with pytest.raises(ValueError, match=r"^batch_size: got 0"):
         sample(batch_size=0)

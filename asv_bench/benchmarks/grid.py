@@ -31,6 +31,12 @@ EXACT_MODELS = MODELS[:4]
 MEMORY_SIZES = [64, 256, 1024, 4096, 16384, 65536, 262144, 1048576]
 BACKEND_SIZES = MEMORY_SIZES[2:]
 SEQUENCE_LENGTHS = [1, 10, 100]
+# Figure 7: models with temporal links, and SAM beside them, which shows what the links take.
+LINKED_MODELS = ["dnc", "sdnc-exact", "sdnc-kd_forest", "sam-exact", "sam-kd_forest"]
+LINKED_SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 16384, 65536, 262144, 1048576]
+LINKED_LENGTHS = SEQUENCE_LENGTHS[:2]
+# The paper's DNC ends at 2,048 words; beyond 4,096 a pass would take minutes.
+LARGEST_DNC_OF_PAPER, LARGEST_DNC = 2048, 4096
 # Kinds of rows, as `data` draws them; and small traces of models in training.
 DATA = ["random", "clustered", "near"]
 TRACES = sorted(path.stem for path in TRACE_FOLDER.glob("*.npz"))
@@ -47,8 +53,10 @@ ROWS_PER_STEP = NUM_HEADS * (K + 1)
 PROFILE = os.environ.get("SAM_BENCH_PROFILE", "quick")
 
 # Of a dense model, an upper estimate of the N x W buffers that a step keeps or is using at once:
-# some for each step until the backward pass, some only for the moment.
+# some for each step until the backward pass, some only for the moment. The same of the DNC's links,
+# N x N.
 KEPT_BUFFERS, PASSING_BUFFERS = 5, 10
+KEPT_LINKS, PASSING_LINKS = 1, 4
 USABLE_SHARE_OF_MEMORY = 0.7
 
 
@@ -70,11 +78,11 @@ class Suite:
 
 
 def is_sparse(model: str) -> bool:
-    return model.startswith("sam")
+    return model.startswith(("sam", "sdnc"))
 
 
 def backend_of(model: str) -> str:
-    """The index of a SAM of the grid; "" for the other models."""
+    """The index of a SAM or SDNC of the grid; "" for the other models."""
     return model.partition("-")[2]
 
 
@@ -114,7 +122,9 @@ def model_reason(
         return None
     if is_sparse(model):
         return too_slow_to_build(backend_of(model), memory_size) or not_ready(backend_of(model))
-    return _too_large(memory_size, sequence_length, batch_size)
+    if model == "dnc" and memory_size > LARGEST_DNC:
+        return f"a pass of the DNC would take minutes beyond {LARGEST_DNC:,} words"
+    return _too_large(model, memory_size, sequence_length, batch_size)
 
 
 def too_slow_to_build(backend: str, memory_size: int) -> str | None:
@@ -125,11 +135,13 @@ def too_slow_to_build(backend: str, memory_size: int) -> str | None:
     return None
 
 
-def _too_large(memory_size: int, sequence_length: int, batch_size: int) -> str | None:
+def _too_large(model: str, memory_size: int, sequence_length: int, batch_size: int) -> str | None:
     import psutil
 
-    words = batch_size * memory_size * WORD_SIZE * 4
-    estimate = words * (KEPT_BUFFERS * sequence_length + PASSING_BUFFERS)
+    numbers = memory_size * WORD_SIZE * (KEPT_BUFFERS * sequence_length + PASSING_BUFFERS)
+    if model == "dnc":
+        numbers += memory_size**2 * (KEPT_LINKS * sequence_length + PASSING_LINKS)
+    estimate = 4 * batch_size * numbers
     limit = USABLE_SHARE_OF_MEMORY * psutil.virtual_memory().total
     if estimate > limit:
         gib = 2**30

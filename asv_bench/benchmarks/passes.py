@@ -28,21 +28,39 @@ def build(name: str, memory_size: int) -> torch.nn.Module:
 class Pass:
     """Calls run one forward and backward pass over T steps, each going on from the last.
 
-    The memory is full: it starts as random rows, all of them written and indexed. `warm_ups`
-    passes are made at once, so that nothing is compiled or allocated for the first time later.
+    full: the memory starts as random rows, all of them written and indexed; else as the model's
+    own. `warm_ups` passes are made at once, so that nothing is compiled or allocated for the first
+    time later.
     """
 
     def __init__(
-        self, name: str, memory_size: int, sequence_length: int, batch_size: int, *, warm_ups: int
+        self,
+        name: str,
+        memory_size: int,
+        sequence_length: int,
+        batch_size: int,
+        *,
+        warm_ups: int,
+        full: bool = True,
     ) -> None:
         torch.set_num_threads(1)
         self.model = build(name, memory_size)
         self.inputs = torch.randn(sequence_length, batch_size, grid.INPUT_SIZE)
         self.gradient = torch.ones(sequence_length, batch_size, grid.OUTPUT_SIZE)
-        memory = None if name == "lstm" else torch.randn(memory_size, grid.WORD_SIZE)
-        self.state = self.model.initial_state(batch_size, memory)
+        full = full and name != "lstm"
+        self._words = torch.randn(memory_size, grid.WORD_SIZE) if full else None
+        self._keeps_words = not grid.is_sparse(name)
+        self.start()
         for _ in range(warm_ups):
             self()
+
+    def start(self) -> None:
+        """Begin anew from an initial state that holds words of its own."""
+        words = self._words
+        # Sparse models copy what they are given; dense ones hold on to it.
+        if words is not None and self._keeps_words:
+            words = words.clone()
+        self.state = self.model.initial_state(self.inputs.shape[1], words)
 
     def __call__(self) -> None:
         self.model.zero_grad()

@@ -77,6 +77,8 @@ def mean_peak_of(
 
     One more page is taken before each call, so that the calls meet the batches at all stages.
     """
+    gc.collect()
+    gc.freeze()  # what stays anyway would take most of the time if each call looked through it
     pages, peaks, errors = [], [], []
     for _ in range(repeats):
         before_each()

@@ -19,6 +19,8 @@ SMALL = {
 }
 BATCH_SIZE = 16
 RECALL = sam.tasks.AssociativeRecall(value_steps=1, min_pairs=1, max_pairs=6)
+# Two words fill what a controller of this size can hold; order is what it needs of a memory.
+REPEAT_COPY = sam.tasks.RepeatCopy(bits=8, max_length=8, max_repeats=2)
 # A curriculum goes on when the mean loss over so many minibatches of its hardest level is below.
 PATIENCE, MASTERED = 100, 0.15
 
@@ -51,7 +53,7 @@ class Curriculum:
 
 def minibatches(
     model: torch.nn.Module,
-    task: sam.tasks.Copy | Curriculum,
+    task: sam.tasks.Copy | sam.tasks.RepeatCopy | Curriculum,
     *,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
@@ -92,9 +94,11 @@ def memory_of(state: SAMState) -> SAMState:
     )
 
 
-def wrong_at_longest(model: torch.nn.Module, task: sam.tasks.Copy = COPY) -> float:
+def wrong_at_longest(
+    model: torch.nn.Module, task: sam.tasks.Copy | sam.tasks.RepeatCopy = COPY
+) -> float:
     """The share of wrong bits over 256 sequences of the task's longest, never trained on."""
     with torch.no_grad():
-        episode = task.sample(256, torch.Generator().manual_seed(1), length=task.max_length)
+        episode = task.longest(256, torch.Generator().manual_seed(1))
         outputs, _ = model(episode.inputs)
     return sam.tasks.wrong_bits(outputs, episode)

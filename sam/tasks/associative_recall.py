@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sam import checks
+from sam.tasks import bounds
 from sam.tasks.episode import Episode
 
 KEY, VALUE, CUE = range(3)  # the marks' channels, after those of the bits
@@ -37,10 +38,7 @@ class AssociativeRecall:
         checks.positive_sizes(**dataclasses.asdict(self))
         if self.bits > 62:
             raise ValueError(f"bits: got {self.bits}, expected at most 62")
-        if self.min_pairs > self.max_pairs:
-            raise ValueError(
-                f"min_pairs: got {self.min_pairs}, expected at most max_pairs={self.max_pairs}"
-            )
+        bounds.check("pairs", self.min_pairs, self.max_pairs)
         self._check_keys_suffice("max_pairs", self.max_pairs)
 
     @property
@@ -59,8 +57,7 @@ class AssociativeRecall:
         T = (pairs + 1) (1 + value_steps).
         """
         if pairs is None:
-            bounds = (self.min_pairs, self.max_pairs + 1)
-            pairs = int(torch.randint(*bounds, (), generator=generator))
+            pairs = bounds.draw(self.min_pairs, self.max_pairs, generator)
         checks.positive_sizes(batch_size=batch_size, pairs=pairs)
         self._check_keys_suffice("pairs", pairs)
         keys = _bits_of(_distinct(batch_size, pairs, self.bits, generator), self.bits)

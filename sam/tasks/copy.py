@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from sam import checks
+from sam.tasks import bounds
 from sam.tasks.episode import Episode
 
 
@@ -26,10 +27,7 @@ class Copy:
         checks.positive_sizes(
             bits=self.bits, min_length=self.min_length, max_length=self.max_length
         )
-        if self.min_length > self.max_length:
-            raise ValueError(
-                f"min_length: got {self.min_length}, expected at most max_length={self.max_length}"
-            )
+        bounds.check("length", self.min_length, self.max_length)
 
     @property
     def input_size(self) -> int:
@@ -44,8 +42,7 @@ class Copy:
     ) -> Episode:
         """A minibatch of one length, by default uniform between the task's; T = 2 length + 1."""
         if length is None:
-            bounds = (self.min_length, self.max_length + 1)
-            length = int(torch.randint(*bounds, (), generator=generator))
+            length = bounds.draw(self.min_length, self.max_length, generator)
         checks.positive_sizes(batch_size=batch_size, length=length)
         words = torch.randint(0, 2, (length, batch_size, self.bits), generator=generator).float()
         inputs = torch.zeros(2 * length + 1, batch_size, self.input_size)
@@ -56,3 +53,7 @@ class Copy:
         mask = torch.zeros(2 * length + 1, batch_size, dtype=torch.bool)
         mask[length + 1 :] = True
         return Episode(inputs, targets, mask, level=length)
+
+    def longest(self, batch_size: int, generator: torch.Generator) -> Episode:
+        """A minibatch of the task's longest episodes."""
+        return self.sample(batch_size, generator, self.max_length)

@@ -7,13 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ann_backends
-from asv_bench.benchmarks import data, grid, indexed
+from asv_bench.benchmarks import data, grid, indexed, passes
+from asv_bench.benchmarks.total_memory import TotalMemory
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -87,6 +90,38 @@ def test_every_known_backend_is_in_the_grid():
     assert {f"sam-{backend}" for backend in grid.BACKENDS} <= set(grid.MODELS)
 
 
+@pytest.mark.parametrize("model", ["ntm", "sam-exact"])
+def test_a_pass_starts_anew_from_words_that_only_its_state_holds(model):
+    measured = passes.Pass(model, 64, 3, 2, warm_ups=1)
+    later = measured.state.memory.clone()
+    measured.start()
+    first = measured.state.memory.clone()
+    assert not torch.equal(later, first)
+    measured()
+    measured.start()
+    torch.testing.assert_close(measured.state.memory, first, rtol=0, atol=0)
+    assert measured.state.memory.data_ptr() != measured._words.data_ptr()
+    empty = passes.Pass(model, 64, 3, 2, warm_ups=0, full=False)
+    assert empty.state.memory.abs().max() < 1e-5
+
+
+def test_the_dnc_is_left_out_where_its_links_do_not_fit(monkeypatch):
+    memory = types.SimpleNamespace(total=2**31)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    monkeypatch.setattr(grid, "PROFILE", "full")
+    links = 8 * 2048**2 * 4 * 10 / 2**30  # of 10 steps in 8 memories
+    reason = grid.model_reason("dnc", 2048, 10, 8, ())
+    needed = float(re.fullmatch(r"needs about (.*) GiB, more than 1.4 GiB", reason)[1])
+    assert links < needed < 5 * links
+    assert grid.model_reason("ntm", 2048, 10, 8, ()) is None
+    assert grid.model_reason("dnc", 256, 10, 8, ()) is None
+    memory.total = 2**50
+    assert grid.model_reason("dnc", 4096, 10, 8, ()) is None
+    assert "minutes beyond 4,096 words" in grid.model_reason("dnc", 16384, 1, 1, ())
+    for model in ("sdnc-exact", "sdnc-kd_forest"):
+        assert grid.model_reason(model, 1048576, 10, 8, ()) is None
+
+
 def chosen(profile, suite):
     """The points of a suite that a profile measures, and the reasons for the others."""
     code = f"import json, run; print(json.dumps(run.sort_points({suite!r})))"
@@ -114,3 +149,32 @@ def test_a_run_starts_no_process_for_a_point_outside_its_profile():
     assert len(points) + len(reasons) == 4 * len(grid.BACKENDS) * len(grid.BACKEND_SIZES) * 3
     more, _ = chosen("full", "backends")
     assert set(points) < set(more)
+
+
+@pytest.mark.parametrize(
+    ("suite", "point"),
+    [
+        ("linked_time", "LinkedTime.time_forward_backward({!r}, {}, 10)"),
+        ("total_memory", "TotalMemory.track_peak_bytes({!r}, {}, 'full')"),
+    ],
+)
+def test_figure_7_is_measured_to_a_million_words_and_the_dnc_as_far_as_the_paper_s(suite, point):
+    def measured(profile, *sizes):
+        points, _ = chosen(profile, suite)
+        return any(re.fullmatch(pattern, point.format(*sizes)) for pattern in points)
+
+    for model in ("dnc", "sdnc-exact"):
+        assert measured("quick", model, 2048)
+    assert measured("figure", "sdnc-exact", 1048576)
+    assert measured("figure", "sdnc-kd_forest", 1048576)
+    assert measured("figure", "dnc", 2048)
+    assert not measured("figure", "dnc", 4096)
+
+
+@pytest.mark.slow
+def test_the_words_of_a_full_memory_count_once_and_those_of_an_empty_one_not_at_all():
+    size, words = 65536, 65536 * 32 * 4
+    empty, full = (TotalMemory().track_peak_bytes("sam-exact", size, m) for m in ("empty", "full"))
+    print(f"empty {empty / 2**20:.2f} MiB, full {full / 2**20:.2f} MiB")
+    assert empty < words / 4
+    assert words < full - empty < 1.9 * words

@@ -3,13 +3,14 @@
 import torch
 
 from sam.dam import DAM
+from sam.dnc import DNC
 from sam.lstm import LSTM
 from sam.ntm import NTM
 from sam.sam import SAM
 
-NAMES = ("lstm", "dam", "dam-l2", "dam-least-recent", "ntm", "sam", "sam-l2")
+NAMES = ("lstm", "dam", "dam-l2", "dam-least-recent", "ntm", "dnc", "sam", "sam-l2")
 MEMORY_NAMES = NAMES[1:]
-CLASSES = {"dam": DAM, "ntm": NTM, "sam": SAM}
+CLASSES = {"dam": DAM, "dnc": DNC, "ntm": NTM, "sam": SAM}
 OPTIONS = {
     "dam-l2": {"similarity": "l2"},
     "sam": {"k": 3},

@@ -28,10 +28,13 @@ STEP = "step_time.StepTime.time_forward_backward"
 SEQUENCE = "sequence_time.SequenceTime.time_forward_backward"
 PEAK = "training_memory.TrainingMemory.track_peak_bytes"
 INITIAL = "initial_memory.InitialMemory.track_resident_bytes"
+LINKED = "linked_time.LinkedTime.time_forward_backward"
+TOTAL = "total_memory.TotalMemory.track_peak_bytes"
 RECALL = "backends.Recall.track_recall"
 NAMES = ["model", "memory_size", "sequence_length"]
 
 SIZES = [64, 256, 1024, 4096, 16384, 65536, 262144, 1048576]
+LINKED_SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 16384, 65536, 262144, 1048576]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DATE = 1_700_000_000_000
 SKIP = math.nan
@@ -126,10 +129,29 @@ def peak_bytes(model: str, size: int) -> float | None:
     return SKIP if wanted > 14 * 2**30 else wanted
 
 
+def linked_seconds(model: str, size: int, length: int) -> float | None:
+    """Plausible times: the DNC's links are N x N, those of SDNC cost the same at every N."""
+    if model == "dnc":
+        return SKIP if size > 2048 else 1e-3 + length * (1.5e-3 + 1e-7 * size**2)
+    links = 4e-4 if model.startswith("sdnc") else 0.0
+    per_word = 2.2e-8 if model.endswith("exact") else 6e-10
+    return 1e-3 + length * (7e-4 + links + per_word * size)
+
+
+def total_bytes(model: str, size: int, memory: str) -> float | None:
+    """Plausible memory: of the DNC 14 matrices of links, else the words that were given."""
+    words = size * 128.0
+    if model == "dnc":
+        return SKIP if size > 2048 else 2.0**20 + 14 * (4 * size**2 + words)
+    links = 2**18 if model.startswith("sdnc") else 0
+    return 7e5 + links + (1.2 * words if memory == "full" else 0)
+
+
 def realistic() -> dict[str, list]:
     """Rows of every benchmark, as a whole run would give."""
     timed = ["lstm", "ntm", "dam", "sam-exact", "sam-kd_forest", "sam-lsh"]
     tracked = ["lstm", "ntm", "dam", "sam-exact"]
+    linked = ["dnc", "sdnc-exact", "sdnc-kd_forest", "sam-exact", "sam-kd_forest"]
 
     def pass_seconds(model: str, size: int, length: int) -> float | None:
         return step_seconds(model, size, length) if model != "ntm" or length < 5000 else SKIP
@@ -146,4 +168,6 @@ def realistic() -> dict[str, list]:
         ),
         PEAK: row([tracked, SIZES], peak_bytes, False),
         INITIAL: row([tracked, SIZES], initial, False),
+        LINKED: row([linked, LINKED_SIZES, [1, 10]], linked_seconds, True),
+        TOTAL: row([linked, LINKED_SIZES, ["empty", "full"]], total_bytes, False),
     }

@@ -157,7 +157,7 @@ def test_the_page_tells_costs_wear_and_what_is_not_installed(built: Path) -> Non
         f"<td>{MINE}</td>",
     ):
         assert words in page, words
-    assert page.count("<svg ") == 7
+    assert page.count("<svg ") == len(figures.FIGURES) + 4
     wear = pd.read_csv(built / "report" / "wear.csv")
     assert wear.recall_ratio[0] == pytest.approx(0.9 / 0.95)
     names = {path.name for path in (built / "report").iterdir()}

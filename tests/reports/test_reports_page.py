@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from reports import axes, figures, files, labels, results
+from reports import axes, figures, files, labels, models, results
 from reports.__main__ import main
 from tests.reports import reports_factory as factory
 
@@ -87,6 +89,10 @@ def test_the_page_says_what_was_run_and_what_is_missing(built: Path) -> None:
         "failed: an error or a timeout",
         "broken.json</code>: not valid JSON, truncated or damaged",
         "toy.track_&lt;b&gt;",
+        "DNC / SDNC linear, empty",
+        "the time of SDNC less that of SAM, per step and batch element",
+        "<td>T = 10, full</td>",
+        "N = 4,096, 16,384, 65,536, 262,144, 1,048,576 (at T = 10); empty; full",
     ):
         assert words in text
 
@@ -186,6 +192,51 @@ def test_a_figure_draws_each_model_and_the_lstm_as_a_level(built: Path) -> None:
     assert list(ntm.get_ydata()) == pytest.approx(
         [factory.step_seconds("ntm", size, 1) for size in factory.SIZES]
     )
+
+
+@pytest.mark.parametrize(
+    ("draw", "cost", "paper"),
+    [
+        (figures.figure_7a, lambda m, n: factory.linked_seconds(m, n, 10) / 10, "440x"),
+        (figures.figure_7b, lambda m, n: factory.total_bytes(m, n, "full"), "240x"),
+    ],
+)
+def test_figure_7_draws_a_bar_between_the_sides_of_the_paper_s_ratio(
+    built: Path,
+    draw: Callable[[pd.DataFrame], Figure],
+    cost: Callable[[str, int], float],
+    paper: str,
+) -> None:
+    runs, _ = files.find_runs(built / "results")
+    main_panel, small = draw(results.tidy(runs[0])[0]).axes
+    dnc, sdnc = cost("dnc", 2048), cost("sdnc-exact", 2048)
+    bar = next(line for line in main_panel.get_lines() if set(line.get_xdata()) == {2048})
+    assert list(bar.get_ydata()) == pytest.approx([sdnc, dnc])
+    words = {text.get_text() for text in main_panel.texts}
+    assert {"DNC", "SDNC linear", "SAM linear", f"{dnc / sdnc:.0f}x (paper: ≈ {paper})"} <= words
+    assert len(small.get_lines()) == 5
+
+
+def test_figure_7b_draws_empty_memories_beside_full_ones(built: Path) -> None:
+    runs, _ = files.find_runs(built / "results")
+    figure = figures.figure_7b(results.tidy(runs[0])[0])
+    marker = models.look("sdnc-exact").marker
+    for panel, memory in zip(figure.axes, ("full", "empty"), strict=True):
+        line = next(line for line in panel.get_lines() if line.get_marker() == marker)
+        assert list(line.get_ydata()) == [
+            factory.total_bytes("sdnc-exact", size, memory) for size in factory.LINKED_SIZES
+        ]
+
+
+def test_figure_7_without_the_dnc_has_no_bar_and_without_data_says_so(built: Path) -> None:
+    runs, _ = files.find_runs(built / "results")
+    frame = results.tidy(runs[0])[0]
+    without = frame[frame.model != "dnc"]
+    for draw in (figures.figure_7a, figures.figure_7b):
+        lines = draw(without).axes[0].get_lines()
+        assert [len(line.get_xdata()) for line in lines] == [len(factory.LINKED_SIZES)] * 4
+        (panel,) = draw(frame[frame.quantity == "step_time"]).axes
+        assert [text.get_text() for text in panel.texts] == ["nothing measured\n(not run)"]
 
 
 def test_labels_are_moved_apart_no_more_than_needed() -> None:

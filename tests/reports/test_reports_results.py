@@ -47,6 +47,17 @@ def test_a_step_time_is_the_pass_divided_by_its_length(tmp_path: Path) -> None:
     assert (row.machine, row.commit, row.date) == ("toybox", factory.COMMIT, "2023-11-14")
 
 
+def test_what_a_memory_holds_at_first_has_a_column(tmp_path: Path) -> None:
+    params = [["sdnc-exact"], [64], ["empty", "full"]]
+    total = factory.row(params, lambda model, size, memory: 3.0 if memory == "full" else 2.0, False)
+    linked = factory.row([["sdnc-exact"], [64], [10]], lambda *key: 0.02, True)
+    frame = tidy(tmp_path, factory.result({factory.TOTAL: total, factory.LINKED: linked}))
+    row = one(frame, quantity="total_memory", memory="full")
+    assert (row.value, row.unit, row.sequence_length) == (3.0, "bytes", 10)
+    assert one(frame, quantity="total_memory", memory="empty").value == 2.0
+    assert one(frame, quantity="linked_time").value == pytest.approx(0.002)
+
+
 def test_a_pass_time_is_not_divided(tmp_path: Path) -> None:
     rows = factory.row([["ntm"], [64], [10]], lambda *key: 3.0, True)
     frame = tidy(tmp_path, factory.result({factory.SEQUENCE: rows}))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import files, results, tables, units
+from reports import files, growth, results, tables, units
 from tests.reports import reports_factory as factory
 
 
@@ -68,6 +68,41 @@ def test_a_ratio_with_nothing_in_common_says_failed(tmp_path: Path) -> None:
     assert math.isnan(row.measured["step_ntm_sam_linear"])
 
 
+def linked(seconds: dict[str, float | None], sizes: list[int]) -> dict[str, list]:
+    """Of passes of 10 steps, the seconds of a step."""
+    cost = {model: value and 10 * value for model, value in seconds.items()}
+    rows = factory.row([list(cost), sizes, [10]], lambda model, *key: cost[model], True)
+    return {factory.LINKED: rows}
+
+
+def test_links_are_compared_in_time_and_in_memory_by_what_it_holds(tmp_path: Path) -> None:
+    rows = linked({"dnc": 0.5, "sdnc-exact": 0.001, "sam-exact": 0.0006}, [2048])
+    total = {("dnc", "full"): 300, ("sdnc-exact", "full"): 2, ("dnc", "empty"): 280}
+    params = [["dnc", "sdnc-exact"], [2048], ["empty", "full"]]
+    rows[factory.TOTAL] = factory.row(params, lambda m, n, kind: total.get((m, kind), 1.0), False)
+    found = by_key(frame_of(tmp_path, rows))
+    assert found.measured["linked_dnc_sdnc"] == pytest.approx(500.0)
+    assert found.measured_over_paper["linked_dnc_sdnc"] == pytest.approx(500 / 440)
+    assert found.measured["total_dnc_sdnc_full"] == 150.0
+    assert found.measured["total_dnc_sdnc_empty"] == 280.0
+    # 0.4 ms more than SAM in a step of 8 memories.
+    assert found.measured["links_linear"] == pytest.approx(50e-6)
+    assert found.unit["links_linear"] == "seconds"
+    assert found.measured_over_paper["links_linear"] == pytest.approx(0.5)
+    assert found.status["links_kd"] == "SDNC k-d not measured; SAM k-d not measured"
+
+
+def test_the_links_share_may_be_none_at_all_and_is_said_where_it_fails(tmp_path: Path) -> None:
+    rows = linked({"sdnc-exact": 0.001, "sam-exact": 0.0014}, [512])
+    row = by_key(frame_of(tmp_path / "slow", rows)).loc["links_linear"]
+    assert (row.measured, row.memory_size) == (pytest.approx(-50e-6), 512)
+    assert row.note == "at 2,048 words: SDNC linear not measured; SAM linear not measured"
+    assert pd.isna(row.measured_over_paper)
+    rows = linked({"sdnc-exact": factory.FAIL, "sam-exact": 0.0014}, [2048])
+    row = by_key(frame_of(tmp_path / "failed", rows)).loc["links_linear"]
+    assert row.status == "SDNC linear failed: an error or a timeout"
+
+
 def test_any_further_index_gets_its_ratio(tmp_path: Path) -> None:
     seconds = {"ntm": 3.0, "sam-exact": 1.0, "sam-mine": 0.5}
     rows = steps(lambda model, *sizes: seconds[model], list(seconds), [2**20])
@@ -86,27 +121,36 @@ def test_zero_bytes_give_no_ratio_and_no_slope(tmp_path: Path) -> None:
     rows = {factory.PEAK: factory.row([["sam-exact"], [64, 256]], lambda m, n: n - 64, False)}
     frame = frame_of(tmp_path, rows)
     assert by_key(frame).status["flatness_sam-exact"].startswith("no ratio")
-    assert tables.slopes(frame).empty
+    assert growth.slopes(frame).empty
 
 
 @pytest.mark.parametrize("exponent", [-0.5, 0.0, 1.0, 2.0])
 def test_a_power_law_has_its_exponent_as_slope(exponent: float) -> None:
     sizes = np.array([64.0, 1024.0, 65536.0])
-    assert tables.power_law(sizes, 3e-4 * sizes**exponent) == pytest.approx(exponent, abs=1e-9)
+    assert growth.power_law(sizes, 3e-4 * sizes**exponent) == pytest.approx(exponent, abs=1e-9)
 
 
 def test_the_last_points_have_a_slope_without_the_fixed_cost(tmp_path: Path) -> None:
     rows = steps(lambda m, n, t: 1.0 if n < 4096 else n / 4096, ["ntm"], factory.SIZES)
-    found = tables.slopes(frame_of(tmp_path, rows)).iloc[0]
+    found = growth.slopes(frame_of(tmp_path, rows)).iloc[0]
     assert (found.model, found.points, found.smallest, found.largest) == ("ntm", 8, 64, 2**20)
     assert found.slope < 0.8
     assert (found.last_points, found.last_smallest) == (3, 65536)
     assert found.slope_last == pytest.approx(1.0)
 
 
+def test_full_and_empty_memories_have_slopes_of_their_own(tmp_path: Path) -> None:
+    params = [["sdnc-exact"], [64, 1024], ["empty", "full"]]
+    rows = factory.row(params, lambda m, n, memory: n if memory == "full" else 7.0, False)
+    found = growth.slopes(frame_of(tmp_path, {factory.TOTAL: rows})).set_index("memory")
+    assert found.slope["full"] == pytest.approx(1.0)
+    assert found.slope["empty"] == pytest.approx(0.0, abs=1e-9)
+    assert list(found.sequence_length) == [10, 10]
+
+
 def test_passes_have_a_slope_against_their_length(tmp_path: Path) -> None:
     rows = factory.row([["sam-exact"], [64], [10, 100, 1000]], lambda m, n, t: t * 1e-3, True)
-    found = tables.slopes(frame_of(tmp_path, {factory.SEQUENCE: rows}))
+    found = growth.slopes(frame_of(tmp_path, {factory.SEQUENCE: rows}))
     assert list(found.against) == ["sequence_length"]
     assert found.slope[0] == pytest.approx(1.0)
     assert found.memory_size[0] == 64

@@ -89,7 +89,8 @@ def _step_time(frame: pd.DataFrame, quantity: str, main_length: int) -> Figure:
     figure, main, small = lines.one_large(len(others))
     recalls = _recalls(frame, quantity)
     named = lines.draw(main, rows[rows.sequence_length == main_length], beside=recalls)
-    named += lines.paper_values(main, quantity) + lines.paper_ratios(main, frame, quantity)
+    # Of Figure 7 the paper's text gives ratios alone, no point.
+    named += lines.paper_values(main, quantity) or lines.paper_ratios(main, frame, quantity)
     lines.title(main, _step_title(main_length))
     main.set_ylabel("forward and backward, per step")
     for panel, length in zip(small, others, strict=True):

@@ -108,13 +108,13 @@ def paper_values(panel: Axes, quantity: str) -> list[Label]:
 def paper_ratios(
     panel: Axes, frame: pd.DataFrame, quantity: str, memory: str | None = None
 ) -> list[Label]:
-    """Upright bars between the two sides of Figure 7's ratios, which have no points of the paper's.
+    """Upright bars between the two sides of each ratio that the paper states, and its number.
 
     memory: what it holds at first, where that is part of the measurement.
     """
     named = []
     for claim in paper.RATIOS:
-        if claim.source != paper.FIGURE_7 or (claim.quantity, claim.memory) != (quantity, memory):
+        if claim.paper is None or (claim.quantity, claim.memory) != (quantity, memory):
             continue
         pair = tables.pair(tables.measured(frame), claim)
         if isinstance(pair, str):

@@ -75,8 +75,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         quantity="linked_time",
         benchmark="linked_time.LinkedTime.time_forward_backward",
-        label=f"Time of one step beside temporal links (batch {SPEED_BATCH_SIZE})",
-        short="Step time beside links",
+        label=f"Time of one step with temporal links and without (batch {SPEED_BATCH_SIZE})",
+        short="Step time, Figure 7",
         unit="seconds",
         direction="lower is better",
         parameters=_SIZES_AND_LENGTH,

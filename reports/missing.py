@@ -29,7 +29,7 @@ _CAPTIONS = {
     ),
     "figure_7a": (
         "Wall-clock time of one forward and backward pass through T steps, divided by T, against "
-        "the number of memory words N; batch 8, full memory. SDNC less SAM is what the links take. "
+        "the number of memory words N; batch 8, full memory. SDNC less SAM is what links take. "
         "The upright bar is the ratio at the largest N of the DNC, with the paper's in brackets."
     ),
     "figure_7b": (

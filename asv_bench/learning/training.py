@@ -19,7 +19,7 @@ SMALL = {
 }
 BATCH_SIZE = 16
 RECALL = sam.tasks.AssociativeRecall(value_steps=1, min_pairs=1, max_pairs=6)
-# Two words fill what a controller of this size can hold; order is what it needs of a memory.
+# Needs order: the words come back one after the other, and after the last the first again.
 REPEAT_COPY = sam.tasks.RepeatCopy(bits=8, max_length=8, max_repeats=2)
 # A curriculum goes on when the mean loss over so many minibatches of its hardest level is below.
 PATIENCE, MASTERED = 100, 0.15
@@ -56,17 +56,18 @@ def minibatches(
     task: sam.tasks.Copy | sam.tasks.RepeatCopy | Curriculum,
     *,
     batch_size: int = BATCH_SIZE,
+    learning_rate: float = 1e-3,
     seed: int = 0,
     keep_memory: bool = False,
 ) -> Iterator[float]:
-    """Train without end, with Adam at 1e-3 and gradients cut to a norm of 10; yields each loss.
+    """Train without end, with Adam and gradients cut to a norm of 10; yields each loss.
 
     keep_memory: whether SAM's memory is carried from minibatch to minibatch, all else of the
     state starting anew, so that it fills up with what the model has written; else every
     minibatch has an empty memory of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     state = model.initial_state(batch_size)
     while True:
         episode = task.sample(batch_size, generator)

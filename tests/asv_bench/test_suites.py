@@ -115,11 +115,11 @@ def test_the_dnc_is_left_out_where_its_links_do_not_fit(monkeypatch):
     assert links < needed < 5 * links
     assert grid.model_reason("ntm", 2048, 10, 8, ()) is None
     assert grid.model_reason("dnc", 256, 10, 8, ()) is None
+    for model in ("sdnc-exact", "sdnc-kd_forest"):
+        assert grid.model_reason(model, 1048576, 10, 8, ()) is None
     memory.total = 2**50
     assert grid.model_reason("dnc", 4096, 10, 8, ()) is None
     assert "minutes beyond 4,096 words" in grid.model_reason("dnc", 16384, 1, 1, ())
-    for model in ("sdnc-exact", "sdnc-kd_forest"):
-        assert grid.model_reason(model, 1048576, 10, 8, ()) is None
 
 
 def chosen(profile, suite):

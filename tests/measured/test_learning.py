@@ -4,55 +4,31 @@ An LSTM alone learns short copy, so a low error proves nothing of a memory by it
 model stand an LSTM of the same size and the trained model with what it reads set to zero.
 """
 
-import copy
-import time
-
 import pytest
 import torch
 
 import ann_backends
 import sam
-from asv_bench.learning.training import COPY, SMALL, minibatches, wrong_at_longest
+from asv_bench.learning.training import COPY, SMALL, wrong_at_longest
+from tests.measured.trained import train, with_reads_zeroed
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 300
-CHECK_EVERY = 500
 LSTM = {name: SMALL[name] for name in ("input_size", "output_size", "hidden_size")}
-
-
-def train(model, *, until, most=None):
-    """Train until the error at the longest length is below `until`, for five minutes at most."""
-    start = time.monotonic()
-    for trained, _ in enumerate(minibatches(model, COPY), start=1):
-        if trained % CHECK_EVERY == 0 and wrong_at_longest(model) < until:
-            break
-        if time.monotonic() - start > SECONDS or trained == most:
-            break
-    return trained, time.monotonic() - start
-
-
-def with_reads_zeroed(model):
-    """The same model, to whose controller and output the words read contribute nothing."""
-    blind = copy.deepcopy(model)
-    with torch.no_grad():
-        blind.controller.weight_ih[:, blind.input_size :] = 0
-        blind.output.weight[:, blind.hidden_size :] = 0
-    return blind
 
 
 @pytest.fixture(scope="module")
 def lstm_error():
     torch.manual_seed(0)
     model = sam.build("lstm", **LSTM)
-    train(model, until=0, most=50_000)
+    train(model, COPY, until=0, most=50_000)
     return wrong_at_longest(model)
 
 
 def check_learns(name, label, settings, lstm_error):
     torch.manual_seed(0)
     model = sam.build(name, **SMALL, **settings)
-    trained, seconds = train(model, until=0.01)
+    trained, seconds = train(model, COPY, until=0.01)
     error, blind_error = wrong_at_longest(model), wrong_at_longest(with_reads_zeroed(model))
     figures = (
         f"{label}: {error:.4f} of the bits wrong at length {COPY.max_length} after {trained} "

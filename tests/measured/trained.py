@@ -11,13 +11,13 @@ SECONDS = 300
 CHECK_EVERY = 500
 
 
-def train(model, task, *, until, most=None):
+def train(model, task, *, until, most=None, learning_rate=1e-3):
     """Train until the error at the longest length is below `until`, for five minutes at most.
 
     most: a number of minibatches to stop at. Returns the number of minibatches and the seconds.
     """
     start = time.monotonic()
-    for trained, _ in enumerate(minibatches(model, task), start=1):
+    for trained, _ in enumerate(minibatches(model, task, learning_rate=learning_rate), start=1):
         if trained % CHECK_EVERY == 0 and wrong_at_longest(model, task) < until:
             break
         if time.monotonic() - start > SECONDS or trained == most:

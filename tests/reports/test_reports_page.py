@@ -90,7 +90,7 @@ def test_the_page_says_what_was_run_and_what_is_missing(built: Path) -> None:
         "broken.json</code>: not valid JSON, truncated or damaged",
         "toy.track_&lt;b&gt;",
         "DNC / SDNC linear, empty",
-        "the time of SDNC less that of SAM, per step and batch element",
+        "is the time of SDNC less that of SAM, per step and batch element",
         "<td>T = 10, full</td>",
         "N = 4,096, 16,384, 65,536, 262,144, 1,048,576 (at T = 10); empty; full",
     ):

@@ -1,4 +1,4 @@
-"""The command line: `python -m reports build RESULTS --out DIR`."""
+"""The command line: `python -m reports build RESULTS --out DIR`, and `learning RUNS`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import build, files
+from reports import build, files, learning, runs
 
 _EXAMPLES = """\
 examples:
   python -m reports build .asv/results
   python -m reports build .asv/results --machine laptop --commit 1a2b3c4 --out /tmp/report
   python -m reports build .asv/results/laptop/1a2b3c4d-existing.json
+  python -m reports build .asv/results --runs runs
+  python -m reports learning runs --out /tmp/learning
   python -m reports list .asv/results
 
 exit status: 0 with a report (files that could not be read are named on stderr and in the report),
@@ -28,8 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "list":
             return _list(options.results)
-        index = build.build(options.results, options.out, choice, print, _complain)
-    except (build.NothingRead, files.NoSuchRun, OSError) as error:
+        if options.command == "learning":
+            index = learning.build(options.runs, options.out, print, _complain)
+        else:
+            index = build.build(
+                options.results, options.out, choice, print, _complain, options.runs
+            )
+    except (build.NothingRead, files.NoSuchRun, runs.NoRuns, OSError) as error:
         _complain(f"no report: {error}")
         return 1
     print(f"report: {index}")
@@ -55,7 +62,7 @@ def _list(source: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="Rebuild the paper's Figures 1 and 7 and their tables from asv results.",
+        description="The paper's Figures 1 and 7 from asv results; 2, 3 and 8 from training runs.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,12 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_results(job)
+    _add_out(job)
     job.add_argument(
-        "--out",
+        "--runs",
         type=Path,
-        default=Path("build/report"),
         metavar="DIR",
-        help="folder of the report (default: %(default)s); other files in it are left alone",
+        help="training runs to report on as well (Figures 2, 3, 8)",
     )
     job.add_argument("--machine", default="", metavar="NAME", help="only this machine's results")
     job.add_argument(
@@ -86,8 +93,23 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument(
         "--env", default="", metavar="TEXT", help="only environments whose name contains TEXT"
     )
+    job = commands.add_parser("learning", help="write the report on training runs alone")
+    job.add_argument(
+        "runs", type=Path, metavar="RUNS", help="a folder of runs of `python -m sam train` or sweep"
+    )
+    _add_out(job)
     _add_results(commands.add_parser("list", help="list the result files there are"))
     return parser
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/report"),
+        metavar="DIR",
+        help="folder of the report (default: %(default)s); other files in it are left alone",
+    )
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +14,10 @@ from reports import (
     backend_tables,
     figures,
     files,
+    folders,
     growth,
+    learning,
+    learning_page,
     page,
     records,
     results,
@@ -26,9 +26,9 @@ from reports import (
     training_figures,
 )
 from reports.files import Problem, Run
+from reports.folders import Say
 from reports.records import Records
-
-Say = Callable[[str], None]
+from reports.runs import Runs
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,19 @@ class NothingRead(Exception):
     """Raised when there is no result to report on."""
 
 
-def build(source: Path, out: Path, choice: Choice, say: Say, complain: Say) -> Path:
+def build(
+    source: Path,
+    out: Path,
+    choice: Choice,
+    say: Say,
+    complain: Say,
+    training: Path | None = None,
+) -> Path:
     """Write the report on `source` into `out` and return its index.html.
 
-    `say` gets a line per step, `complain` one per file that cannot be read. Raises `NothingRead`,
-    `files.NoSuchRun` or `OSError`, and leaves what stands in `out` as it was.
+    `say` gets a line per step, `complain` one per file that cannot be read. training: a folder of
+    training runs to report on as well. Raises `NothingRead`, `files.NoSuchRun`, `runs.NoRuns` or
+    `OSError`, and leaves what stands in `out` as it was.
     """
     runs, problems = files.find_runs(source)
     for problem in problems:
@@ -65,9 +73,12 @@ def build(source: Path, out: Path, choice: Choice, say: Say, complain: Say) -> P
     if not (frame.status != "not run").any():
         raise NothingRead(f"{run.path}: holds no benchmark that could be read")
     others = [other for other in runs if other is not run]
-    with _beside(out) as folder:
-        _write(Path(folder), run, frame, found, problems + malformed + wrong, others, say)
-        return _move(Path(folder), out)
+    trained, unread = learning.read(training, say, complain) if training else (None, [])
+    with folders.beside(out) as folder:
+        tasks = _write_tasks(Path(folder), trained, say)
+        all_problems = problems + malformed + wrong + unread
+        _write(Path(folder), run, frame, found, tasks, all_problems, others, say)
+        return folders.move(Path(folder), out, last="index.html")
 
 
 def _nothing(source: Path, problems: list[Problem]) -> str:
@@ -76,12 +87,11 @@ def _nothing(source: Path, problems: list[Problem]) -> str:
     return f"no result file in {source}: expected {source}/<machine>/<commit>-<environment>.json"
 
 
-def _beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder on the same file system as `out`, so that moving is atomic."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is not a directory")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=".report-", dir=out.parent)
+def _write_tasks(folder: Path, trained: Runs | None, say: Say) -> str:
+    """Write what there is on training runs; the page's sections on them."""
+    if trained is None:
+        return learning_page.NOT_MEASURED
+    return learning_page.sections(trained, learning.write(folder, trained, say))
 
 
 def _write(
@@ -89,6 +99,7 @@ def _write(
     run: Run,
     frame: pd.DataFrame,
     found: Records,
+    tasks: str,
     problems: list[Problem],
     others: list[Run],
     say: Say,
@@ -109,12 +120,10 @@ def _write(
     say(f"tables: {len(frame)} measurements, {len(ratios)} ratios, {len(slopes)} slopes")
     drawings = {}
     for name, draw in _drawn(frame, found).items():
-        figure = draw()
-        (folder / f"{name}.svg").write_text(svg.svg_text(figure), encoding="utf-8")
-        figure.savefig(folder / f"{name}.png", dpi=svg.DPI)
-        drawings[name] = svg.inline(figure, name, (draw.func.__doc__ or name).splitlines()[0])
+        title = (draw.func.__doc__ or name).splitlines()[0]
+        drawings[name] = svg.save(draw(), folder, name, title)
         say(f"drew {name}")
-    report = page.Report(run, frame, ratios, slopes, found, drawings, problems, others)
+    report = page.Report(run, frame, ratios, slopes, found, drawings, tasks, problems, others)
     (folder / "index.html").write_text(page.render(report), encoding="utf-8")
 
 
@@ -126,11 +135,3 @@ def _drawn(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
             if module.has_data(found, name):
                 chosen[name] = partial(draw, found)
     return chosen
-
-
-def _move(folder: Path, out: Path) -> Path:
-    """Move file by file (other files in `out` are the user's), the page last."""
-    out.mkdir(exist_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "index.html"):
-        os.replace(path, out / path.name)
-    return out / "index.html"

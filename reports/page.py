@@ -25,6 +25,7 @@ class Report:
     slopes: pd.DataFrame
     records: Records
     figures: dict[str, str]  # name -> <svg> element; of the records those with anything to draw
+    tasks: str  # the sections on training runs, as HTML
     problems: list[Problem]
     others: list[Run]
 
@@ -44,13 +45,14 @@ def render(report: Report) -> str:
     }
     parts = {key: html.escape(text) for key, text in parts.items()}
     parts |= {
-        "style": _resource("style.css"),
+        "style": resource("style.css"),
         "facts": "\n".join(_fact(*item) for item in known.items()),
         "cards": "\n".join(_card(row) for _, row in report.ratios.iterrows() if row.headline),
         "ratios": _ratios(report.ratios),
         "slopes": _slopes(report.slopes),
         "missing": _missing(report.frame),
-        "not_read": _problems(report.problems),
+        "not_read": problems(report.problems),
+        "tasks": report.tasks,
         "data": _data(report.frame),
         "unknown": _unknown(report.frame),
         "other_runs": _other_runs(report.others),
@@ -58,10 +60,11 @@ def render(report: Report) -> str:
     parts |= {name: _figure(report, name) for name in missing.DRAWN}
     parts |= backend_page.sections(report.records, report.figures, report.run.commit)
     # One pass, so that braces inside a part are never taken for a placeholder.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _resource("template.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], resource("template.html"))
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this package."""
     return resources.files("reports").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -159,11 +162,12 @@ def _missing(frame: pd.DataFrame) -> str:
     return f"<p>{html.escape(words)}.</p>\n{table(head, rows, {4})}"
 
 
-def _problems(problems: list[Problem]) -> str:
-    if not problems:
+def problems(found: list[Problem]) -> str:
+    """What could not be read, as a list."""
+    if not found:
         return "<p>Every file was read.</p>"
     items = (f"<li><code>{html.escape(item.path)}</code>: {html.escape(item.reason)}</li>"
-             for item in problems)  # fmt: skip
+             for item in found)  # fmt: skip
     return f'<ul class="problem">{"".join(items)}</ul>'
 
 

@@ -82,14 +82,18 @@ def cost_axis(panel: Axes, low: float, high: float) -> None:
 
 
 def legend(figure: Figure, lines: Iterable[Line], *, markers: bool = True) -> None:
-    lines = list(lines)
-    handles = [Line2D([], [], label=line.label, **line.style(markers=markers)) for line in lines]
-    longest = max((len(line.label) for line in lines), default=0)
+    styled = [(line.label, line.style(markers=markers)) for line in lines]
+    legend_of(figure, [Line2D([], [], label=label, **style) for label, style in styled])
+
+
+def legend_of(figure: Figure, handles: list[Line2D]) -> None:
+    """A legend below the panels, in as many columns as there is room for."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     across = int(figure.get_figwidth() / (INCHES_PER_NAME + INCHES_PER_LETTER * longest))
     figure.legend(
         handles=handles,
         loc="outside lower left",
-        ncols=max(min(len(lines), across), 1),
+        ncols=max(min(len(handles), across), 1),
         frameon=False,
         fontsize=axes.LABEL_SIZE,
         labelcolor=INK,

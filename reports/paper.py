@@ -120,3 +120,36 @@ VALUES: tuple[Claim, ...] = (
         MILLION, None,
     ),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of Figure 2: what its level counts, its hardest one, the settings that may say so."""
+
+    unit: str
+    hardest: int
+    level_settings: tuple[str, ...]
+
+
+TASKS: dict[str, Task] = {
+    "copy": Task("words", 20, ("max_length",)),
+    "associative_recall": Task("pairs", 6, ("max_pairs",)),
+    "priority_sort": Task("keys", 20, ("max_keys", "keys")),
+}
+
+# How the paper trained (supplement C), by the names of a run's settings. It gives neither the
+# size of the memory and its words in Figure 2 nor gradient clipping.
+TRAINING: dict[str, str | float] = {
+    "optimizer.name": "rmsprop",
+    "optimizer.learning_rate": 1e-5,
+    "batch_size": 8,
+    "model_settings.hidden_size": 100,
+    "model_settings.num_heads": 4,
+    "model_settings.k": 4,
+}
+TRAINING_NOTE = (
+    "The paper trained with RMSProp at a learning rate of 1e-5, minibatches of 8 on 8 asynchronous "
+    "workers, an LSTM of 100 units, 4 heads and K = 4, 30 seeds in Figure 2 and 5 in Figure 3. In "
+    "Figure 3 its dense models have 64 words and its sparse ones 2,000,000. Not given: the memory "
+    "of Figure 2, budgets, gradient clipping, and the curriculum's threshold and window."
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
@@ -24,6 +25,13 @@ def svg_text(figure: Figure, transparent: bool = False) -> str:
     with rc_context(SETTINGS):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=transparent)
     return buffer.getvalue()
+
+
+def save(figure: Figure, folder: Path, name: str, title: str) -> str:
+    """Write `figure` as SVG and PNG, and return it as an element of a page (see `inline`)."""
+    (folder / f"{name}.svg").write_text(svg_text(figure), encoding="utf-8")
+    figure.savefig(folder / f"{name}.png", dpi=DPI)
+    return inline(figure, name, title)
 
 
 def inline(figure: Figure, name: str, title: str) -> str:

@@ -58,6 +58,8 @@ class DAM(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
         key_strength: bool = True,
         similarity: str = "cosine",
         usage: str = "discounted",
@@ -73,6 +75,8 @@ class DAM(DenseModel):
             interface_size=num_heads * (2 * word_size + 2 + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            checkpoint=checkpoint,
+            checkpoint_mib=checkpoint_mib,
         )
         _check_options(num_heads, memory_size, similarity, usage, discount, access_threshold)
         self.key_strength = key_strength

@@ -69,6 +69,8 @@ class DNC(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -79,6 +81,8 @@ class DNC(DenseModel):
             interface_size=num_heads * word_size + 3 * word_size + 5 * num_heads + 3,
             hidden_size=hidden_size,
             batch_first=batch_first,
+            checkpoint=checkpoint,
+            checkpoint_mib=checkpoint_mib,
         )
         with torch.no_grad():
             _, read_strengths, _, write_strength, *_ = self._parts(self.interface.bias)

@@ -18,8 +18,17 @@ class LSTM(RecurrentModel):
         *,
         hidden_size: int = 100,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
     ) -> None:
-        super().__init__(input_size, output_size, hidden_size=hidden_size, batch_first=batch_first)
+        super().__init__(
+            input_size,
+            output_size,
+            hidden_size=hidden_size,
+            batch_first=batch_first,
+            checkpoint=checkpoint,
+            checkpoint_mib=checkpoint_mib,
+        )
         self.controller = nn.LSTM(input_size, hidden_size)
         self.output = nn.Linear(hidden_size, output_size)
         set_forget_bias(

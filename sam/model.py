@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sam import checks
+from sam.recompute.unroll import check_settings
+from sam.recompute.unroll import unroll as unroll_within_budget
 
 # Before 1 + softplus: reads of one word among similar ones train, flat averages hardly do.
 INITIAL_KEY_STRENGTH = 4.0
@@ -43,6 +45,9 @@ class RecurrentModel(nn.Module):
 
     inputs: [T, B, input_size] (with `batch_first`: [B, T, input_size]), T >= 1, finite.
     outputs: [T, B, output_size] (or [B, T, output_size]): logits, no final nonlinearity.
+
+    checkpoint: "dp" keeps at most `checkpoint_mib` MiB for the gradient of a call and makes steps
+    again during the backward pass, the fewest that this budget allows (`sam.recompute`).
     """
 
     def __init__(
@@ -52,15 +57,20 @@ class RecurrentModel(nn.Module):
         *,
         hidden_size: int = 100,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
     ) -> None:
         super().__init__()
         checks.positive_sizes(
             input_size=input_size, output_size=output_size, hidden_size=hidden_size
         )
+        check_settings(checkpoint, checkpoint_mib)
         self.input_size = input_size
         self.output_size = output_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
+        self.checkpoint = checkpoint
+        self.checkpoint_mib = checkpoint_mib
 
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> Any:
         """The state before the first step, optionally with a memory [N, W] or [B, N, W]."""
@@ -97,7 +107,10 @@ class RecurrentModel(nn.Module):
             state = self.initial_state(batch_size)
         else:
             self._check_state(state, batch_size)
-        outputs, state = self.unroll(inputs, state)
+        if self.checkpoint is None:
+            outputs, state = self.unroll(inputs, state)
+        else:
+            outputs, state = unroll_within_budget(self, inputs, state)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), state
 
     def _check_state(self, state: Any, batch_size: int) -> None:
@@ -128,7 +141,7 @@ class MemoryModel(RecurrentModel):
     parameters; `output` projects [h(t), r(t)] to y(t) (Rae et al. 2016, section 3.3 and figure 6).
 
     memory_size: N. word_size: W, the paper's M. num_heads: H. hidden_size: C.
-    interface_size: how many numbers the heads take in all.
+    interface_size: how many numbers the heads take in all. settings: those of `RecurrentModel`.
     """
 
     def __init__(
@@ -141,9 +154,9 @@ class MemoryModel(RecurrentModel):
         num_heads: int,
         interface_size: int,
         hidden_size: int,
-        batch_first: bool,
+        **settings: Any,
     ) -> None:
-        super().__init__(input_size, output_size, hidden_size=hidden_size, batch_first=batch_first)
+        super().__init__(input_size, output_size, hidden_size=hidden_size, **settings)
         checks.positive_sizes(memory_size=memory_size, word_size=word_size, num_heads=num_heads)
         self.memory_size = memory_size
         self.word_size = word_size

@@ -46,6 +46,8 @@ class NTM(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -56,6 +58,8 @@ class NTM(DenseModel):
             interface_size=2 * num_heads * (2 * word_size + SHIFTS + 3),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            checkpoint=checkpoint,
+            checkpoint_mib=checkpoint_mib,
         )
 
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> NTMState:

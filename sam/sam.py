@@ -129,13 +129,13 @@ class SAM(MemoryModel):
         if memory is None:
             dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
             links = self._make_links(batch_size, dtype)
-            version = Store.zeros(shape, dtype, self._make_index, links).stands_at
+            version = Store.zeros(shape, dtype, self._make_index, links)
             token = self._zeros(1)
         else:
             self._check_memory(memory, batch_size)
             rows = memory.detach().expand(shape).numpy().copy()
             links = self._make_links(batch_size, rows.dtype)
-            version = Store.full(rows, self._make_index, links).stands_at
+            version = Store.full(rows, self._make_index, links)
             token = Load.apply(memory, version)
         reads = (batch_size, self.num_heads, self.k)
         return self.state_type(

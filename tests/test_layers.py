@@ -20,6 +20,7 @@ ALLOWED = {
 ALLOWED_IN_FILE = {
     "ann_backends/nn_descent.py": {"pynndescent"},
     "ann_backends/hnsw.py": {"hnswlib"},
+    "sam/training/progress.py": {"tqdm"},
     "ann_backends/ivf.py": {"faiss", "torch"},
     # What numba makes machine code with, and brings along.
     "ann_backends/sketch.py": {"llvmlite"},

@@ -41,6 +41,9 @@ class Curriculum:
         pairs = self.pairs if hardest else int(torch.randint(*bounds, (), generator=generator))
         return self.task.sample(batch_size, generator, pairs)
 
+    def loss(self, outputs: torch.Tensor, episode: sam.tasks.Episode) -> torch.Tensor:
+        return self.task.loss(outputs, episode)
+
     def note(self, episode: sam.tasks.Episode, loss: float) -> None:
         """What the loss was on an episode of `sample`."""
         if episode.level == self.pairs:
@@ -53,7 +56,7 @@ class Curriculum:
 
 def minibatches(
     model: torch.nn.Module,
-    task: sam.tasks.Copy | sam.tasks.RepeatCopy | Curriculum,
+    task: sam.tasks.Task | Curriculum,
     *,
     batch_size: int = BATCH_SIZE,
     learning_rate: float = 1e-3,
@@ -72,7 +75,7 @@ def minibatches(
     while True:
         episode = task.sample(batch_size, generator)
         outputs, last = model(episode.inputs, state)
-        loss = sam.tasks.loss(outputs, episode)
+        loss = task.loss(outputs, episode)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
@@ -95,11 +98,10 @@ def memory_of(state: SAMState) -> SAMState:
     )
 
 
-def wrong_at_longest(
-    model: torch.nn.Module, task: sam.tasks.Copy | sam.tasks.RepeatCopy = COPY
-) -> float:
+def wrong_at_longest(model: torch.nn.Module, task: sam.tasks.BitTask = COPY) -> float:
     """The share of wrong bits over 256 sequences of the task's longest, never trained on."""
     with torch.no_grad():
         episode = task.longest(256, torch.Generator().manual_seed(1))
         outputs, _ = model(episode.inputs)
-    return sam.tasks.wrong_bits(outputs, episode)
+    scored = episode.targets[episode.mask].numel()
+    return float(task.errors(outputs, episode).sum() / scored)

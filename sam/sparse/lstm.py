@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
 
-class Gates(NamedTuple):
-    """Views of gates [..., 4C]: both that let pass what is stored, then each by itself."""
+def step(gates: np.ndarray, cell: np.ndarray, next_cell: np.ndarray, hidden: np.ndarray) -> None:
+    """Activate the gates [B, 4C] in place; from cell, c_{t-1}, set next_cell and hidden, [B, C].
 
-    input_and_forget: Tensor
-    input: Tensor
-    forget: Tensor
-    candidate: Tensor
-    output: Tensor
-
-    @classmethod
-    def of(cls, gates: Tensor) -> Gates:
-        return cls(gates.chunk(2, dim=-1)[0], *gates.chunk(4, dim=-1))
-
-
-def step(gates: Gates, cell: Tensor, next_cell: Tensor, hidden: Tensor, scratch: Tensor) -> None:
-    """Activate the gates in place; from cell, c_{t-1}, set next_cell and hidden, [B, C] each."""
-    torch.sigmoid_(gates.input_and_forget)
-    torch.tanh_(gates.candidate)
-    torch.sigmoid_(gates.output)
-    # c_t = f o c_{t-1} + i o g
-    torch.mul(gates.forget, cell, out=next_cell)
-    next_cell.addcmul_(gates.input, gates.candidate)
+    By NumPy's tanh, which takes a fifth of torch's time.
+    """
+    size = cell.shape[1]
+    candidate, output = gates[:, 2 * size : 3 * size], gates[:, 3 * size :]
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2; the candidate's is a plain tanh
+    gates *= 0.5
+    candidate *= 2
+    np.tanh(gates, out=gates)
+    _step(gates, cell, next_cell)
     # h_t = o o tanh(c_t)
-    torch.tanh(next_cell, out=scratch)
-    torch.mul(gates.output, scratch, out=hidden)
+    np.tanh(next_cell, out=hidden)
+    hidden *= output
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _step(gates: np.ndarray, cell: np.ndarray, next_cell: np.ndarray) -> None:
+    """gates: [B, 4C], each the tanh of what it takes; those that are sigmoids become so."""
+    batch_size, size = cell.shape
+    half = cell.dtype.type(0.5)
+    for b in range(batch_size):
+        for j in range(size):
+            gates[b, j] = half + half * gates[b, j]
+            gates[b, size + j] = half + half * gates[b, size + j]
+            gates[b, 3 * size + j] = half + half * gates[b, 3 * size + j]
+            # c_t = f o c_{t-1} + i o g
+            added = gates[b, j] * gates[b, 2 * size + j]
+            next_cell[b, j] = gates[b, size + j] * cell[b, j] + added
 
 
 class StepsGradient:
@@ -50,7 +53,7 @@ class StepsGradient:
         self.cell = cell.clone(memory_format=torch.contiguous_format)
         self._gates, self._cell = self.gates.numpy(), self.cell.numpy()
         self._activated, self._cells = activated.numpy(), cells.numpy()
-        self._tanh_cells = torch.tanh(cells[1:]).numpy()
+        self._tanh_cells = np.tanh(self._cells[1:])
 
     def step_back(self, t: int, hidden: np.ndarray) -> None:
         """Set gates[t]. hidden: [B, C], all of dL/dh_t."""

@@ -5,11 +5,14 @@ the index over them. A `Version` names their content at one moment. The store st
 version; every other points to its neighbour in the direction of that one, with the journal between
 the two (the persistent arrays of Baker 1991, "Shallow binding makes functional arrays fast"). So an
 old version can be stood at again, and one that nobody refers to is freed together with its journal.
+The store is kept by its versions and keeps none of them: as every version leads to the one stood
+at, that one lives as long as any, and with the last of them goes the memory, at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -46,6 +49,8 @@ class Store:
     memory: [B, N, W]. written: bool [B, N], the rows that were given or ever written, which are
     those the index knows. num_written: int64 [B]. ring, heads: the usage rings (see `ring`).
     links: what was written after what, None where the model does not ask.
+
+    A new one belongs to its first `Version`, which `zeros` and `full` return.
     """
 
     def __init__(
@@ -63,9 +68,8 @@ class Store:
         self.heads = np.zeros(len(memory), np.int64)
         self.index = index
         self.links = links
-        # A backward pass rolls back the rows alone, and brings them back when it ends.
-        self.rows_at = self.stands_at = Version(self)
         self._backward_pass: int | None = None
+        self._returns_to: Version | None = None  # kept alive by a backward pass until its end
         self._with_gradient: list[Version] = []
         self._failure: Exception | None = None
 
@@ -76,22 +80,45 @@ class Store:
         dtype: np.dtype,
         make_index: MakeIndex,
         links: Links | None,
-    ) -> Store:
-        """[B, N, W] of unwritten zeros, at a cost that does not grow with N."""
+    ) -> Version:
+        """A store of unwritten zeros [B, N, W], at a cost that does not grow with N."""
         memory = ann_backends.lazy_zeros(shape, dtype)
         written, ring = (
             ann_backends.lazy_zeros(shape[:2], np.bool_),
             ann_backends.lazy_zeros((*shape[:2], 2), np.int32),
         )
-        return cls(memory, written, ring, make_index(memory, "none"), links)
+        return cls(memory, written, ring, make_index(memory, "none"), links)._first_version()
 
     @classmethod
-    def full(cls, memory: np.ndarray, make_index: MakeIndex, links: Links | None) -> Store:
-        """The given rows [B, N, W], all of them written; the store takes the array over."""
+    def full(cls, memory: np.ndarray, make_index: MakeIndex, links: Links | None) -> Version:
+        """A store of the given rows [B, N, W], all of them written; it takes the array over."""
         written = np.ones(memory.shape[:2], np.bool_)
         # Filled rather than lazily zeroed: any slot may be accessed, so every page will be needed.
         ring = np.full((*memory.shape[:2], 2), 0, np.int32)
-        return cls(memory, written, ring, make_index(memory, "all"), links)
+        return cls(memory, written, ring, make_index(memory, "all"), links)._first_version()
+
+    def _first_version(self) -> Version:
+        version = Version(self)
+        self.rows_at = self.stands_at = version
+        return version
+
+    @property
+    def stands_at(self) -> Version:
+        """Where everything stands, but for the rows during a backward pass."""
+        return _alive(self._stands_at)
+
+    @stands_at.setter
+    def stands_at(self, version: Version) -> None:
+        self._stands_at = weakref.ref(version)
+
+    @property
+    def rows_at(self) -> Version:
+        """Where the rows stand: a backward pass rolls them back alone, until it ends."""
+        return _alive(self._rows_at)
+
+    @rows_at.setter
+    def rows_at(self, version: Version) -> None:
+        self._rows_at = weakref.ref(version)
 
     @property
     def in_backward(self) -> bool:
@@ -132,7 +159,7 @@ class Store:
         backward_pass = torch._C._current_graph_task_id()
         if self._backward_pass != backward_pass:
             self.settle()
-            self._backward_pass = backward_pass
+            self._backward_pass, self._returns_to = backward_pass, self.stands_at
             torch.autograd.Variable._execution_engine.queue_callback(self.settle)
         self._roll_rows_to(version)
         gradient, version.gradient = version.gradient, None
@@ -150,8 +177,8 @@ class Store:
 
     def settle(self) -> None:
         """End a backward pass, a failed one too: rows where the rest stands, no gradient left."""
-        self._backward_pass = None
         self._roll_rows_to(self.stands_at)
+        self._backward_pass = self._returns_to = None
         while self._with_gradient:
             self._with_gradient.pop().gradient = None
 
@@ -189,6 +216,12 @@ class Store:
         self.index.update(_by_memory(journal.slots))
         if not forward:
             self.index.remove(_by_memory(np.where(journal.fresh, journal.slots, NONE)))
+
+
+def _alive(reference: weakref.ref[Version]) -> Version:
+    version = reference()
+    assert version is not None, "a version in use leads to every version that the store needs"
+    return version
 
 
 def _by_memory(slots: np.ndarray) -> np.ndarray:

@@ -69,11 +69,14 @@ class Tape:
 class Views:
     """A tape's parts that the kernels use, as NumPy arrays over the same numbers.
 
-    words: [T + 1, B, H W], r_t. The others as in `Tape`.
+    hidden: [T + 1, B, C], h_t. words: [T + 1, B, H W], r_t. The others as in `Tape`.
     """
 
     def __init__(self, tape: Tape) -> None:
-        self.words = tape.outputs.numpy()[:, :, tape.cells.shape[2] :]
+        size = tape.cells.shape[2]
+        self.hidden, self.words = np.split(tape.outputs.numpy(), [size], axis=2)
+        self.cells: np.ndarray = tape.cells.numpy()
+        self.gates: np.ndarray = tape.gates.numpy()
         self.read_slots: np.ndarray = tape.read_slots.numpy()
         self.read_weights: np.ndarray = tape.read_weights.numpy()
         self.interface: np.ndarray = tape.interface.numpy()

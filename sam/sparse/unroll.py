@@ -49,25 +49,20 @@ def run(
     store.stand_at(version)
     num_steps, _, input_size = inputs.shape
     size = weights.hidden.shape[1]
-    from_inputs, from_reads = weights.inputs[:, :input_size].t(), weights.inputs[:, input_size:].t()
-    from_hidden, interface = weights.hidden.t(), weights.interface.t()
+    from_inputs = weights.inputs[:, :input_size].t()
+    from_state = torch.cat([weights.hidden, weights.inputs[:, input_size:]], dim=1).t()
+    interface = weights.interface.t()
     bias = weights.input_bias + weights.hidden_bias
     torch.addmm(bias, inputs.flatten(0, 1), from_inputs, out=tape.gates.flatten(0, 1))
     links = store.links.journal() if store.links is not None else None
     journal = Journal.empty(num_steps, tuple(tape.read_slots.shape[1:]), store.memory, links)
-    arrays, scratch = Views(tape), torch.empty_like(tape.cells[0])
-    hidden_and_words = tape.outputs.split([size, tape.outputs.shape[2] - size], dim=2)
-    steps = _by_step(
-        *(part[:-1] for part in hidden_and_words),
-        hidden_and_words[0][1:],
-        *(tape.cells[:-1], tape.cells[1:]),
-        *(tape.gates, tape.interface.flatten(2)),
-        *lstm.Gates.of(tape.gates),
-    )
+    arrays = Views(tape)
+    states, heads_of_all = tape.outputs, tape.interface.flatten(2)
+    steps = _by_step(states[:-1], states[1:, :, :size], tape.gates, heads_of_all)
     try:
-        for t, (before, words, hidden, cell, next_cell, gates, heads, *parts) in enumerate(steps):
-            gates.addmm_(before, from_hidden).addmm_(words, from_reads)
-            lstm.step(lstm.Gates(*parts), cell, next_cell, hidden, scratch)
+        for t, (before, hidden, gates, heads) in enumerate(steps):
+            gates.addmm_(before, from_state)
+            lstm.step(arrays.gates[t], arrays.cells[t], arrays.cells[t + 1], arrays.hidden[t + 1])
             torch.addmm(weights.interface_bias, hidden, interface, out=heads)
             access(store, arrays, journal, t, settings)
     except BaseException:
@@ -184,6 +179,7 @@ class _Gradient:
         """Go back over all steps. outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside."""
         size = self.lstm.cell.shape[1]
         read_size = self.output.shape[1] - size
+        # Not joined as in `run`: memory is at its tightest here.
         to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -read_size:]
         hidden, words = self.output[:, :size], self.output[:, size:]
         hidden_array, words_array = hidden.numpy(), words.numpy()
@@ -213,7 +209,8 @@ class _Gradient:
         # Memory peaks here: what the rest can do without is given up first.
         del self.memory, self.lstm, interface
         to_inputs = torch.empty_like(self.weights.inputs)
-        torch.mm(gates.t(), inputs.flatten(0, 1), out=to_inputs[:, :input_size])
+        # This way round, as the matrix product is slow where it has few columns.
+        to_inputs[:, :input_size] = (inputs.flatten(0, 1).t() @ gates).t()
         torch.mm(gates.t(), before[:, size:], out=to_inputs[:, input_size:])
         bias = gates.sum(0)
         return Weights(

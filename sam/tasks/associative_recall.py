@@ -10,23 +10,26 @@ from torch import Tensor
 from sam import checks
 from sam.tasks import bounds
 from sam.tasks.episode import Episode
+from sam.tasks.task import BitTask
 
 KEY, VALUE, CUE = range(3)  # the marks' channels, after those of the bits
 
 
 @dataclasses.dataclass(frozen=True)
-class AssociativeRecall:
+class AssociativeRecall(BitTask):
     """Pairs of a key and a value, of random bits, then a cue: which value came with this key?
 
-    The inputs have `bits` channels of bits and three marks. Each of the `pairs` takes
+    The inputs have `bits` channels of bits and three marks. Each of the pairs takes
     1 + value_steps steps: its key with the first mark up, then the steps of its value with the
     second up. One step shows the cue, the key of one of the pairs, with the third mark up. Then
     the inputs are zero for value_steps steps, and the targets are that pair's value, step by
     step. Only those steps are scored: bits value_steps bits, 48 by default.
 
     The keys of an episode are distinct, the values need not be; the cue is any pair's, all
-    equally likely. Rae et al. 2016 train on 3 to 6 pairs. An episode's level is its pairs.
-    bits: at most 62, and enough for max_pairs keys.
+    equally likely. Rae et al. 2016 train on 3 to 6 pairs.
+
+    An episode's level is its number of pairs; T = (level + 1) (1 + value_steps). bits: at most 62,
+    and enough for max_pairs distinct keys.
     """
 
     bits: int = 8
@@ -39,7 +42,11 @@ class AssociativeRecall:
         if self.bits > 62:
             raise ValueError(f"bits: got {self.bits}, expected at most 62")
         bounds.check("pairs", self.min_pairs, self.max_pairs)
-        self._check_keys_suffice("max_pairs", self.max_pairs)
+        if self.max_pairs > self.level_limit:
+            raise ValueError(
+                f"max_pairs: got {self.max_pairs}, expected at most {self.level_limit}, the keys "
+                f"of bits={self.bits}, as an episode's keys are distinct"
+            )
 
     @property
     def input_size(self) -> int:
@@ -49,17 +56,28 @@ class AssociativeRecall:
     def output_size(self) -> int:
         return self.bits
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, pairs: int | None = None
-    ) -> Episode:
-        """A minibatch with one number of pairs, by default uniform between the task's.
+    @property
+    def min_level(self) -> int:
+        return self.min_pairs
 
-        T = (pairs + 1) (1 + value_steps).
-        """
-        if pairs is None:
-            pairs = bounds.draw(self.min_pairs, self.max_pairs, generator)
-        checks.positive_sizes(batch_size=batch_size, pairs=pairs)
-        self._check_keys_suffice("pairs", pairs)
+    @property
+    def max_level(self) -> int:
+        return self.max_pairs
+
+    @property
+    def level_limit(self) -> int:
+        """As many pairs as there are distinct keys."""
+        return int(2**self.bits)
+
+    def chance(self, level: int) -> float:
+        """As for every task; the same at every level."""
+        return float(self.bits * self.value_steps)
+
+    def sample(
+        self, batch_size: int, generator: torch.Generator, level: int | None = None
+    ) -> Episode:
+        checks.positive_sizes(batch_size=batch_size)
+        pairs = self._level(level, generator)
         keys = _bits_of(_distinct(batch_size, pairs, self.bits, generator), self.bits)
         shape = (batch_size, pairs, self.value_steps, self.bits)
         values = torch.randint(0, 2, shape, generator=generator).float()
@@ -77,13 +95,6 @@ class AssociativeRecall:
         mask = torch.zeros(inputs.shape[:3], dtype=torch.bool)
         mask[:, pairs, 1:] = True
         return Episode(_time_first(inputs), _time_first(targets), _time_first(mask), level=pairs)
-
-    def _check_keys_suffice(self, name: str, pairs: int) -> None:
-        if pairs > 2**self.bits:
-            raise ValueError(
-                f"{name}: got {pairs}, expected at most {2**self.bits}, the keys of "
-                f"bits={self.bits}, as an episode's keys are distinct"
-            )
 
 
 def _time_first(part: Tensor) -> Tensor:

@@ -9,14 +9,16 @@ import torch
 from sam import checks
 from sam.tasks import bounds
 from sam.tasks.episode import Episode
+from sam.tasks.task import BitTask
 
 
 @dataclasses.dataclass(frozen=True)
-class Copy:
-    """`length` random words of `bits` bits, a delimiter on its own channel, then the answer.
+class Copy(BitTask):
+    """Random words of `bits` bits, a delimiter on its own channel, then the answer.
 
-    While answering, the inputs are zero and the targets are the words. Rae et al. 2016 train on
-    lengths from 1 to 20. An episode's level is its length.
+    An episode's level is its length, the number of its words; T = 2 level + 1. While answering,
+    the inputs are zero and the targets are the words; those steps are scored. Rae et al. 2016
+    train on lengths from 1 to 20.
     """
 
     bits: int = 8
@@ -37,13 +39,22 @@ class Copy:
     def output_size(self) -> int:
         return self.bits
 
+    @property
+    def min_level(self) -> int:
+        return self.min_length
+
+    @property
+    def max_level(self) -> int:
+        return self.max_length
+
+    def chance(self, level: int) -> float:
+        return float(self.bits * level)
+
     def sample(
-        self, batch_size: int, generator: torch.Generator, length: int | None = None
+        self, batch_size: int, generator: torch.Generator, level: int | None = None
     ) -> Episode:
-        """A minibatch of one length, by default uniform between the task's; T = 2 length + 1."""
-        if length is None:
-            length = bounds.draw(self.min_length, self.max_length, generator)
-        checks.positive_sizes(batch_size=batch_size, length=length)
+        checks.positive_sizes(batch_size=batch_size)
+        length = self._level(level, generator)
         words = torch.randint(0, 2, (length, batch_size, self.bits), generator=generator).float()
         inputs = torch.zeros(2 * length + 1, batch_size, self.input_size)
         inputs[:length, :, : self.bits] = words
@@ -53,7 +64,3 @@ class Copy:
         mask = torch.zeros(2 * length + 1, batch_size, dtype=torch.bool)
         mask[length + 1 :] = True
         return Episode(inputs, targets, mask, level=length)
-
-    def longest(self, batch_size: int, generator: torch.Generator) -> Episode:
-        """A minibatch of the task's longest episodes."""
-        return self.sample(batch_size, generator, self.max_length)

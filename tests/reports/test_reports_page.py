@@ -87,6 +87,7 @@ def test_the_page_says_what_was_run_and_what_is_missing(built: Path) -> None:
         "about 38 copies",
         "NTM / SAM k-d",
         "failed: an error or a timeout",
+        "No training runs were given",
         "broken.json</code>: not valid JSON, truncated or damaged",
         "toy.track_&lt;b&gt;",
         "DNC / SDNC linear, empty",

@@ -240,6 +240,52 @@ def test_states_that_are_dropped_free_their_journals():
     assert state.version.towards is None
 
 
+@pytest.mark.parametrize("with_backward", [True, False])
+@pytest.mark.parametrize("memory", [None, torch.ones(12, 4)])
+def test_the_memory_goes_at_once_with_the_last_of_its_states(memory, with_backward):
+    """Not when Python next looks for cycles: a memory may be as large as all the rest."""
+    model = SAM(3, 2, **SIZES)
+    gc.disable()
+    try:
+        state = model.initial_state(2, memory)
+        store = weakref.ref(state.version.store)
+        outputs, state = model(torch.randn(5, 2, 3), state)
+        more, state = model(torch.randn(5, 2, 3), state.detach())
+        if with_backward:
+            (outputs.sum() + more.sum()).backward()
+        del outputs, more
+        assert store() is not None
+        del state
+        assert store() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_backward_pass_does_not_need_the_states(count):
+    """Nor the outputs of later passes, although it returns to where they left the memory."""
+    model = SAM(3, 2, **SIZES)
+    inputs, memory = torch.randn(3, 5, 2, 3, requires_grad=True), torch.randn(12, 4)
+
+    def outputs_and_states():
+        outputs, states = [], [model.initial_state(2, memory)]
+        for part in inputs:
+            output, state = model(part, states[-1])
+            outputs.append(output)
+            states.append(state)
+        return outputs, states
+
+    def gradient_of(outputs):
+        return torch.autograd.grad(torch.cat(outputs).sum(), inputs)[0]
+
+    outputs, states = outputs_and_states()
+    kept = everything(states[-1])
+    expected = gradient_of(outputs[:count])
+    assert expected[:count].any()
+    assert everything(states[-1]) == kept
+    assert torch.equal(gradient_of(outputs_and_states()[0][:count]), expected)
+
+
 def test_an_index_that_finds_too_few_is_completed_with_distinct_slots():
     model = SAM(3, 2, **SIZES)
     state = model.initial_state(1, torch.randn(12, 4))

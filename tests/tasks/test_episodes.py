@@ -9,7 +9,9 @@ from sam import tasks
 
 COPY = tasks.Copy()
 RECALL = tasks.AssociativeRecall()
+SORT = tasks.PrioritySort()
 REPEAT = tasks.RepeatCopy()
+ALL = [COPY, RECALL, SORT, REPEAT]
 
 
 def sample(task=COPY, batch_size=5, seed=0, **settings):
@@ -17,7 +19,7 @@ def sample(task=COPY, batch_size=5, seed=0, **settings):
 
 
 def test_copy_asks_for_the_words_it_showed_after_the_delimiter():
-    episode = sample(tasks.Copy(bits=3), length=4)
+    episode = sample(tasks.Copy(bits=3), level=4)
     words = episode.inputs[:4, :, :3]
     assert episode.inputs.shape == (9, 5, 4)
     assert torch.equal(episode.targets[episode.mask].view(4, 5, 3), words)
@@ -35,8 +37,8 @@ def test_copy_draws_every_length_between_its_bounds_and_no_other():
 
 def test_repeat_copy_asks_for_the_words_so_many_times_and_an_end_mark():
     task = tasks.RepeatCopy(bits=3, max_repeats=5)
-    episode = sample(task, length=4, repeats=2)
-    assert episode.level == 8
+    episode = sample(task, level=4, repeats=2)
+    assert episode.level == 4
     assert episode.inputs.shape == (4 * 3 + 3, 5, task.input_size)
     assert episode.targets.shape == (4 * 3 + 3, 5, task.output_size)
     words = episode.inputs[1:5, :, :3]
@@ -58,12 +60,27 @@ def test_repeat_copy_draws_every_length_with_every_number_of_repeats_and_no_othe
     task = tasks.RepeatCopy(min_length=2, max_length=3, min_repeats=3, max_repeats=5)
     drawn = {(len(sample(task, 1, seed).inputs), sample(task, 1, seed).level) for seed in range(99)}
     sizes = {(length, repeats) for length in (2, 3) for repeats in (3, 4, 5)}
-    assert drawn == {(length * (1 + repeats) + 3, length * repeats) for length, repeats in sizes}
+    assert drawn == {(length * (1 + repeats) + 3, length) for length, repeats in sizes}
 
 
-@pytest.mark.parametrize(("task", "steps"), [(COPY, 2 * 20 + 1), (REPEAT, 10 * 11 + 3)])
-def test_the_longest_episodes_are_as_long_as_the_task_allows(task, steps):
-    assert len(task.longest(2, torch.Generator()).inputs) == steps
+LONGEST = [(COPY, 2 * 20 + 1), (RECALL, 7 * 7), (SORT, 20 + 1 + 16), (REPEAT, 10 * 11 + 3)]
+
+
+@pytest.mark.parametrize(("task", "steps"), LONGEST)
+def test_the_longest_episodes_are_as_long_as_the_task_draws(task, steps):
+    episode = task.longest(2, torch.Generator())
+    assert len(episode.inputs) == steps
+    assert episode.level == task.max_level
+
+
+@pytest.mark.parametrize("task", ALL)
+@pytest.mark.parametrize("level", [1, 2, 50])
+def test_levels_that_a_task_does_not_draw_can_be_asked_for(task, level):
+    episode = sample(task, level=level)
+    assert episode.level == level
+    assert episode.inputs.shape == (*episode.mask.shape, task.input_size)
+    assert episode.targets.shape == (*episode.mask.shape, task.output_size)
+    assert episode.mask.any(0).all()
 
 
 def decoded(episode, b, bits):
@@ -98,7 +115,7 @@ def decoded(episode, b, bits):
 @pytest.mark.parametrize("value_steps", [6, 1])
 def test_recall_asks_for_the_value_that_followed_the_cue(settings, pairs, value_steps):
     task = tasks.AssociativeRecall(value_steps=value_steps, **settings)
-    episode = sample(task, pairs=pairs)
+    episode = sample(task, level=pairs)
     assert episode.level == pairs
     assert episode.inputs.shape == ((pairs + 1) * (1 + value_steps), 5, task.input_size)
     assert episode.targets.shape == (len(episode.inputs), 5, task.output_size)
@@ -124,7 +141,7 @@ def test_recall_draws_every_number_of_pairs_alike_and_no_other():
 
 def test_recall_draws_bits_and_cues_alike():
     task = tasks.AssociativeRecall(bits=3, value_steps=1)
-    episode = sample(task, batch_size=3000, pairs=5)
+    episode = sample(task, batch_size=3000, level=5)
     shown = [decoded(episode, b, 3) for b in range(3000)]
     keys = [key for values, _, _ in shown for key in values]
     # Of 15,000 keys, 8 kinds; of 3,000 cues, 5 places: within four standard deviations.
@@ -136,29 +153,58 @@ def test_recall_draws_bits_and_cues_alike():
     assert abs(values.mean() - 0.5) < 4 * 0.5 / math.sqrt(values.numel())
 
 
-@pytest.mark.parametrize("task", [COPY, RECALL, REPEAT])
+@pytest.mark.parametrize("level", [1, 5, 6, 20, 300])
+def test_sort_asks_for_the_keys_in_the_order_of_their_priorities(level):
+    bits = 12  # so that keys tell which of them came back
+    task = tasks.PrioritySort(bits=bits)
+    episode = sample(task, level=level)
+    asked = math.ceil(level * 16 / 20)
+    assert episode.inputs.shape == (level + 1 + asked, 5, task.input_size)
+    for b in range(5):
+        shown = episode.inputs[:level, b].tolist()
+        highest_first = sorted(shown, key=lambda step: step[bits], reverse=True)
+        answers = [step[:bits] for step in highest_first][:asked]
+        assert episode.targets[episode.mask[:, b], b].tolist() == answers
+    keys, priorities, delimiter = episode.inputs.split([bits, 1, 1], dim=-1)
+    assert set(keys[:level].unique().tolist()) == {0.0, 1.0}
+    assert not keys[level:].any()
+    assert not priorities[level:].any()
+    assert delimiter.squeeze(-1).sum(1).tolist() == [0] * level + [5] + [0] * asked
+    assert episode.mask.sum(1).tolist() == [0] * (level + 1) + [5] * asked
+    assert not episode.targets[: level + 1].any()
+
+
+def test_sort_answers_equal_priorities_in_the_order_shown(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, 0.5))
+    task = tasks.PrioritySort(bits=16, keys=100, answers=100)
+    episode = sample(task)
+    assert torch.equal(episode.targets[episode.mask].view(100, 5, 16), episode.inputs[:100, :, :16])
+
+
+def test_sort_draws_bits_and_priorities_alike():
+    inputs = sample(SORT, batch_size=1000).inputs[:20]
+    assert abs(inputs[:, :, :8].mean() - 0.5) < 4 * 0.5 / math.sqrt(160_000)
+    # Of 20,000 priorities, in ten parts of [-1, 1]: within four standard deviations.
+    counts = torch.histc(inputs[:, :, 8], bins=10, min=-1, max=1)
+    assert counts.sum() == 20_000
+    assert (counts - 2000).abs().max() < 4 * 43
+
+
+def test_sort_asks_for_16_of_20_keys_and_for_as_large_a_share_of_others():
+    assert (SORT.min_level, SORT.max_level) == (20, 20)
+    assert [SORT.asked(level) for level in (1, 2, 5, 10, 19, 20, 21)] == [1, 2, 4, 8, 16, 16, 17]
+    small = tasks.PrioritySort(keys=5, answers=4)
+    assert (small.max_level, small.asked(5)) == (5, 4)
+    varied = tasks.PrioritySort(min_keys=2, max_keys=4)
+    assert {sample(varied, 1, seed).level for seed in range(60)} == {2, 3, 4}
+
+
+@pytest.mark.parametrize("task", ALL)
 def test_the_seed_decides_the_episode(task):
     first, again, other = sample(task, seed=3), sample(task, seed=3), sample(task, seed=4)
     assert torch.equal(first.inputs, again.inputs)
     assert torch.equal(first.targets, again.targets)
     assert first.inputs.shape != other.inputs.shape or not torch.equal(first.inputs, other.inputs)
-
-
-def test_scores_of_perfect_ignorant_and_inverted_answers():
-    episode = sample(length=6)
-    perfect = (episode.targets * 2 - 1) * 50
-    assert tasks.wrong_bits(perfect, episode) == 0
-    assert tasks.wrong_bits(-perfect, episode) == 1
-    assert tasks.loss(perfect, episode) < 1e-12
-    assert float(tasks.loss(torch.zeros_like(perfect), episode)) == pytest.approx(math.log(2))
-
-
-def test_steps_before_the_answer_are_not_scored():
-    episode = sample(length=6)
-    outputs = (episode.targets * 2 - 1) * 50
-    outputs[:7] = torch.randn(7, 5, 8) * 100
-    assert tasks.wrong_bits(outputs, episode) == 0
-    assert tasks.loss(outputs, episode) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -209,16 +255,41 @@ def test_bad_settings_of_repeat_copy_are_named(settings, argument):
         tasks.RepeatCopy(**settings)
 
 
-@pytest.mark.parametrize("pairs", [0, 257])
-def test_a_bad_number_of_pairs_is_named(pairs):
-    with pytest.raises(ValueError, match=f"^pairs: got {pairs}"):
-        sample(RECALL, pairs=pairs)
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"bits": 0}, "bits"),
+        ({"keys": 0}, "keys"),
+        ({"answers": 0}, "answers"),
+        ({"answers": 21}, "answers"),
+        ({"min_keys": 21}, "min_keys"),
+        ({"max_keys": 19}, "min_keys"),
+        ({"max_keys": 2.5}, "max_keys"),
+    ],
+)
+def test_bad_settings_of_priority_sort_are_named(settings, argument):
+    with pytest.raises((ValueError, TypeError), match=f"^{argument}: got"):
+        tasks.PrioritySort(**settings)
 
 
-def test_a_bad_size_of_a_sample_is_named():
-    with pytest.raises(ValueError, match=r"^length: got 0"):
-        sample(length=0)
+@pytest.mark.parametrize("task", ALL)
+def test_a_bad_size_of_a_sample_is_named_and_nothing_is_drawn(task):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    for level in (0, -1, 2.0, True):
+        with pytest.raises((ValueError, TypeError), match=r"^level: got .*at least 1"):
+            task.sample(5, generator, level)
+    with pytest.raises(ValueError, match=r"^batch_size: got 0"):
+        task.sample(0, generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_more_pairs_than_there_are_keys_are_refused():
+    assert sample(RECALL, level=RECALL.level_limit).level == 256
+    with pytest.raises(ValueError, match=r"^level: got 257, expected at most 256 of .*bits=8"):
+        sample(RECALL, level=257)
+
+
+def test_a_bad_number_of_repeats_is_named():
     with pytest.raises(ValueError, match=r"^repeats: got 0"):
         sample(REPEAT, repeats=0)
-    with pytest.raises(ValueError, match=r"^batch_size: got 0"):
-        sample(batch_size=0)

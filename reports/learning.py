@@ -1,0 +1,72 @@
+"""Files of the learning report: tables, figures, and a page of its own."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+from reports import (
+    folders,
+    learning_curves,
+    learning_figures,
+    learning_page,
+    learning_tables,
+    page,
+    runs,
+    svg,
+)
+from reports.files import Problem
+from reports.folders import Say
+from reports.runs import Runs
+
+
+def build(source: Path, out: Path, say: Say, complain: Say) -> Path:
+    """Write figures, tables and learning.html on the runs below `source` into `out`.
+
+    Returns the page. Raises `runs.NoRuns` or OSError, and leaves what stands in `out` as it was.
+    """
+    found, problems = read(source, say, complain)
+    with folders.beside(out) as folder:
+        drawings = write(Path(folder), found, say)
+        text = _page(found, drawings, problems)
+        (Path(folder) / "learning.html").write_text(text, encoding="utf-8")
+        return folders.move(Path(folder), out, last="learning.html")
+
+
+def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
+    """The runs below `source`; `complain` gets a line for each thing that cannot be read."""
+    found, problems = runs.load(source)
+    for problem in problems:
+        complain(f"not read: {problem}")
+    say(f"read {len(found.runs)} training run(s) in {source}, {len(problems)} problem(s)")
+    return found, problems
+
+
+def write(folder: Path, found: Runs, say: Say) -> dict[str, str]:
+    """Write tables and figures; the figures as SVG elements, by name."""
+    tables = {
+        "learning_results": learning_tables.results(found),
+        "learning_settings": learning_tables.settings(found),
+        "learning_evaluations": found.evaluations,
+        "learning_curves": learning_curves.thinned(found.lines).drop(columns=["run", "stretch"]),
+    }
+    for name, rows in tables.items():
+        rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    drawings = {}
+    for name, draw in learning_figures.FIGURES.items():
+        if learning_figures.has_data(found, name):
+            title = (draw.__doc__ or name).splitlines()[0]
+            drawings[name] = svg.save(draw(found), folder, name, title)
+            say(f"drew {name}")
+    return drawings
+
+
+def _page(found: Runs, drawings: dict[str, str], problems: list[Problem]) -> str:
+    parts = {
+        "style": page.resource("style.css"),
+        "lead": html.escape(learning_page.lead(found)),
+        "sections": learning_page.sections(found, drawings),
+        "not_read": page.problems(problems),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], page.resource("learning.html"))

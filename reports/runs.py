@@ -1,0 +1,220 @@
+"""Training runs as `python -m sam train` and `sweep` leave them, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reports import paper, run_files
+from reports.files import Problem
+from reports.run_files import Row, Settings
+
+# What runs of one name may differ in; all else has to be the same for a mean over them.
+_OWN = {
+    "seed",
+    "episodes",
+    "minutes",
+    "evaluate",
+    "sequences",
+    "threads",
+    "versions",
+    "commit",
+    "machine",
+}
+_WHICH = {"run": "string", "name": "string", "task": "string", "model": "string", "seed": "Int64"}
+_MEASURED = ("loss", "cost", "wrong_bits")
+
+RUN_COLUMNS = {
+    **_WHICH,
+    "beyond": "boolean",
+    "episodes": "Int64",
+    "minutes": "float64",
+    "level": "Int64",
+    "end": "string",
+    "error": "string",
+}
+LINE_COLUMNS = {
+    **_WHICH,
+    "episodes": "Int64",
+    **dict.fromkeys(_MEASURED, "float64"),
+    "level": "Int64",
+    "seconds": "float64",
+}
+EVALUATION_COLUMNS = {
+    **_WHICH,
+    "episodes": "Int64",
+    "level": "Int64",
+    "reads": "string",
+    "sequences": "Int64",
+    **dict.fromkeys((*_MEASURED, "chance"), "float64"),
+}
+
+
+class NoRuns(Exception):
+    """Raised when a folder holds no run that could be read."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The tables; of each run its path below the folder is `run`, `model` is "sam-exact" or "ntm".
+
+    runs: a row per run. beyond: whether its curriculum goes on past the paper's task. level: the
+    hardest one trained on. end: "budget", "diverged", "failed", "unfinished", or what the run said.
+    lines: a row per line of metrics.jsonl, means since the line before; loss in nats per target
+    bit, cost in bits and wrong_bits in bits per sequence.
+    evaluations: a row per level and `reads` ("kept", "zeroed"), on held-out sequences; chance is
+    the cost of guessing. settings: what run.json holds, by run.
+    """
+
+    runs: pd.DataFrame
+    lines: pd.DataFrame
+    evaluations: pd.DataFrame
+    settings: dict[str, Settings]
+
+
+def load(folder: Path) -> tuple[Runs, list[Problem]]:
+    """Every run below `folder`, and what of it cannot be read.
+
+    Of runs with one name and seed the longest is taken. Raises `NoRuns` if there is none.
+    """
+    paths = sorted(path.parent for path in folder.rglob("run.json"))
+    tables, problems = _Tables([], [], []), []
+    settings: dict[str, Settings] = {}
+    for path in paths:
+        try:
+            own = run_files.settings(path / "run.json")
+        except ValueError as error:
+            problems.append(Problem(str(path / "run.json"), str(error)))
+            continue
+        run = path.relative_to(folder).as_posix()
+        settings[run] = own
+        problems += _read(path, run, own, tables)
+    if not settings:
+        raise NoRuns(_nothing(folder, problems))
+    kept, refused = _chosen(tables.runs, settings)
+    problems += [Problem(str(folder / run), reason) for run, reason in refused.items()]
+    return Runs(
+        runs=_table(tables.runs, RUN_COLUMNS, kept),
+        lines=_table(tables.lines, LINE_COLUMNS, kept),
+        evaluations=_table(tables.evaluations, EVALUATION_COLUMNS, kept),
+        settings={run: own for run, own in settings.items() if run in kept},
+    ), problems
+
+
+def hardest(task: str, settings: Settings) -> int | None:
+    """The hardest level of the task itself, without a curriculum; None of an unknown task."""
+    known = paper.TASKS.get(task)
+    if known is None:
+        return None
+    given = settings.get("task_settings") or {}
+    levels = [given[name] for name in known.level_settings if given.get(name) is not None]
+    return int(levels[0]) if levels else known.hardest
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Rows as they are found."""
+
+    runs: list[Row]
+    lines: list[Row]
+    evaluations: list[Row]
+
+
+def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Problem]:
+    """Add what one run's folder holds to the tables; what is wrong in it."""
+    model, task = _model(settings), settings["task"]
+    which = {
+        "run": run,
+        "name": settings.get("name") or f"{task}/{model}",
+        "task": task,
+        "model": model,
+        "seed": settings["seed"],
+    }
+    records, problems = run_files.records(path / "metrics.jsonl", ("episodes", *_MEASURED))
+    lines = [record for record in records if record.get("kind") == "train"]
+    evaluations, wrong = run_files.records(path / "evaluation.jsonl", ("level", *_MEASURED))
+    if not lines:
+        problems.append(Problem(str(path), "no line of training in metrics.jsonl yet"))
+    failed, reason = run_files.failure(path)
+    said = [str(each.get("reason")) for each in records if each.get("kind") == "end"]
+    end = failed or (said or ["budget" if evaluations else "unfinished"])[-1]
+    last: Row = lines[-1] if lines else {}
+    tables.runs.append(
+        which
+        | {
+            "beyond": _goes_beyond(settings),
+            "episodes": last.get("episodes", 0),
+            "minutes": last.get("seconds", 0.0) / 60,
+            "level": last.get("level") or hardest(task, settings),
+            "end": end,
+            "error": reason or None,
+        }
+    )
+    tables.lines.extend(which | line for line in lines)
+    tables.evaluations.extend(which | record for record in _last(evaluations))
+    return problems + wrong
+
+
+def _model(settings: Settings) -> str:
+    """Of models with an index its name follows that of the model, as in `models.LOOKS`."""
+    model = str(settings["model"])
+    if model not in ("sam", "sdnc"):
+        return model
+    return f"{model}-{(settings.get('model_settings') or {}).get('ann', 'exact')}"
+
+
+def _goes_beyond(settings: Settings) -> bool:
+    curriculum = settings.get("curriculum")
+    if not curriculum:
+        return False
+    end, own = curriculum.get("end"), hardest(settings["task"], settings)
+    return end is None or own is None or end > own
+
+
+def _last(evaluations: Iterable[Row]) -> list[Row]:
+    """Of several evaluations at one level the last: the run went on in between."""
+    return list({(each["level"], each.get("reads")): each for each in evaluations}.values())
+
+
+def _chosen(rows: list[Row], settings: Mapping[str, Settings]) -> tuple[set[str], dict[str, str]]:
+    """The runs to report on; why each of the others is left out."""
+    kept: dict[tuple[str, int], str] = {}
+    first: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: -row["episodes"]):
+        run, name = row["run"], row["name"]
+        differing = _differing(settings[first.setdefault(name, run)], settings[run])
+        if differing:
+            refused[run] = (
+                f"left out: named {name!r} as {first[name]}, whose {', '.join(differing)} differ"
+            )
+        elif (name, row["seed"]) in kept:
+            refused[run] = (
+                f"left out: seed {row['seed']} of {name!r} again, shorter than "
+                f"{kept[name, row['seed']]}"
+            )
+        else:
+            kept[name, row["seed"]] = run
+    return set(kept.values()), refused
+
+
+def _differing(one: Settings, other: Settings) -> list[str]:
+    names = sorted((one.keys() | other.keys()) - _OWN)
+    return [name for name in names if one.get(name) != other.get(name)]
+
+
+def _nothing(folder: Path, problems: list[Problem]) -> str:
+    if problems:
+        return f"{folder}: got no run that can be read: {'; '.join(map(str, problems))}"
+    return (
+        f"{folder}: got no run, expected folders with a run.json, as `python -m sam train` writes "
+        "them"
+    )
+
+
+def _table(rows: list[Row], columns: dict[str, str], kept: set[str]) -> pd.DataFrame:
+    rows = [row for row in rows if row["run"] in kept]
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -1,0 +1,1 @@
+"""Memory-efficient backpropagation through time (Gruslys et al. 2016): steps are made again."""

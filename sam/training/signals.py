@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as a wish to stop, not as an end in the middle of something."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class StopWish:
+    """`number` is that of the signal which asked to stop, 0 while none has."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:  # asked twice: at once
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def stop_wishes() -> Iterator[StopWish]:
+    """Within, the first Ctrl-C or SIGTERM is only noted; the second ends what is going on.
+
+    It raises KeyboardInterrupt, or SystemExit. Outside the main thread, where Python hands out no
+    signals, none is ever noted.
+    """
+    wish = StopWish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = {each: signal.signal(each, wish.note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wish
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -34,6 +34,7 @@ class Look:
 
 LOOKS: dict[str, Look] = {
     "ntm": Look("NTM", PALETTE["vermillion"], "s"),
+    "ntm-dp": Look("NTM, steps made again", PALETTE["vermillion"], "P", ":"),
     "dnc": Look("DNC", PALETTE["grey"], "X"),
     "dam": Look("DAM", PALETTE["orange"], "^"),
     "sam-exact": Look("SAM linear", PALETTE["blue"], "o"),
@@ -95,7 +96,8 @@ def is_sam(model: str) -> bool:
 
 def backend_of(model: str) -> str:
     """The index of a SAM or SDNC, by the name of its backend; "" of a model without."""
-    return model.partition("-")[2]
+    family, _, index = model.partition("-")
+    return index if family in _FAMILIES else ""
 
 
 def is_approximate(model: str) -> bool:

@@ -65,6 +65,14 @@ RATIOS: tuple[Claim, ...] = (
         K64, 100,
     ),
     Claim(
+        "memory_ntm_recomputing_sam", "Training memory, NTM with steps made again / SAM linear",
+        "training_peak", "ntm-dp", "sam-exact", K64, 100,
+    ),
+    Claim(
+        "step_ntm_recomputing", "Step time, NTM with steps made again / NTM", "step_time",
+        "ntm-dp", "ntm", 1024, 100,
+    ),
+    Claim(
         "linked_dnc_sdnc", "Step time, DNC / SDNC linear", "linked_time", "dnc", "sdnc-exact",
         2048, 10, 440.0, "≈ 440x", FIGURE_7, headline=True,
     ),

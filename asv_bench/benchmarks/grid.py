@@ -28,6 +28,12 @@ TRACE_FOLDER = Path(__file__).parents[1] / "traces"
 # figure, the time of a step.
 MODELS = ["lstm", "ntm", "dam", *(f"sam-{backend}" for backend in BACKENDS)]
 EXACT_MODELS = MODELS[:4]
+# The NTM under a memory budget, per memory of the batch: what SAM takes for training (100 steps),
+# 1.5 MiB, less the gradients of the parameters; or, where that is too little, the least that works
+# and some states: with the least itself, each step would be made T / 2 times.
+RECOMPUTING, BUDGET_MIB, MORE_STATES = "ntm-dp", 0.7, 3
+TRAINED_MODELS = [*MODELS, RECOMPUTING]
+LARGEST_RECOMPUTING, LONGEST_RECOMPUTING = {1: 65536, 8: 1024}, 1000
 MEMORY_SIZES = [64, 256, 1024, 4096, 16384, 65536, 262144, 1048576]
 BACKEND_SIZES = MEMORY_SIZES[2:]
 SEQUENCE_LENGTHS = [1, 10, 100]
@@ -83,7 +89,7 @@ def is_sparse(model: str) -> bool:
 
 def backend_of(model: str) -> str:
     """The index of a SAM or SDNC of the grid; "" for the other models."""
-    return model.partition("-")[2]
+    return model.partition("-")[2] if is_sparse(model) else ""
 
 
 def outside_profile(profiles: Collection[str]) -> str | None:
@@ -124,7 +130,19 @@ def model_reason(
         return too_slow_to_build(backend_of(model), memory_size) or not_ready(backend_of(model))
     if model == "dnc" and memory_size > LARGEST_DNC:
         return f"a pass of the DNC would take minutes beyond {LARGEST_DNC:,} words"
+    if model == RECOMPUTING:
+        return _too_long(memory_size, sequence_length, batch_size)
     return _too_large(model, memory_size, sequence_length, batch_size)
+
+
+def _too_long(memory_size: int, sequence_length: int, batch_size: int) -> str | None:
+    largest = LARGEST_RECOMPUTING[batch_size]
+    if memory_size > largest or sequence_length > LONGEST_RECOMPUTING:
+        return (
+            f"a pass of {RECOMPUTING} would take minutes beyond {largest:,} words at batch "
+            f"{batch_size}, or beyond {LONGEST_RECOMPUTING:,} steps"
+        )
+    return None
 
 
 def too_slow_to_build(backend: str, memory_size: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 import sam
+from sam.recompute import costs
 
 from . import grid
 
@@ -14,7 +15,7 @@ def build(name: str, memory_size: int) -> torch.nn.Module:
     torch.manual_seed(0)
     sizes = {"input_size": grid.INPUT_SIZE, "output_size": grid.OUTPUT_SIZE}
     sizes["hidden_size"] = grid.HIDDEN_SIZE
-    model, _, ann = name.partition("-")
+    model, ann = name.partition("-")[0], grid.backend_of(name)
     if model == "lstm":
         return sam.build(model, **sizes)
     sizes |= {
@@ -23,6 +24,13 @@ def build(name: str, memory_size: int) -> torch.nn.Module:
         "num_heads": grid.NUM_HEADS,
     }
     return sam.build(model, **sizes, **({"k": grid.K, "ann": ann} if ann else {}))
+
+
+def budget_mib(model: torch.nn.Module, batch_size: int) -> float:
+    """The MiB that `grid.RECOMPUTING` may keep: SAM's, or somewhat above the least that works."""
+    own = costs.of(model, batch_size)
+    least = (own.least + grid.MORE_STATES * own.state) / costs.MIB
+    return max(grid.BUDGET_MIB * batch_size, least)
 
 
 class Pass:
@@ -45,6 +53,9 @@ class Pass:
     ) -> None:
         torch.set_num_threads(1)
         self.model = build(name, memory_size)
+        if name == grid.RECOMPUTING:
+            self.model.checkpoint = "dp"
+            self.model.checkpoint_mib = budget_mib(self.model, batch_size)
         self.inputs = torch.randn(sequence_length, batch_size, grid.INPUT_SIZE)
         self.gradient = torch.ones(sequence_length, batch_size, grid.OUTPUT_SIZE)
         full = full and name != "lstm"

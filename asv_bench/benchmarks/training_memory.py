@@ -19,13 +19,15 @@ class TrainingMemory(grid.Suite):
     """
 
     unit = "bytes"
-    params = (grid.MODELS, grid.MEMORY_SIZES)
+    params = (grid.TRAINED_MODELS, grid.MEMORY_SIZES)
     param_names = ("model", "memory_size")
 
     def reason_to_skip(self, model: str, memory_size: int) -> str | None:
         profiles = {"figure"} if model in grid.EXACT_MODELS else set()
         if model == "sam-exact" or (profiles and memory_size <= 65536):
             profiles |= {"quick"} if memory_size not in (256, 4096, 262144) else set()
+        if model == grid.RECOMPUTING:
+            profiles = {"figure", "quick"} if memory_size in (64, 1024) else {"figure"}
         return grid.model_reason(
             model, memory_size, SEQUENCE_LENGTH, grid.MEMORY_BATCH_SIZE, profiles
         )

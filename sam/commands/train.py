@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sam import training
 from sam.commands.options import merged, pair, read_toml
 from sam.models import MODELS
 from sam.tasks import TASKS
+from sam.training import parallel
 from sam.training.folder import RunFolder
 from sam.training.settings import OPTIMIZERS
 
@@ -22,6 +24,7 @@ Train a model on a task. Settings come from a TOML file, and from flags, which c
     python -m sam train --model sam --task copy --ann kd_forest --episodes 100000 --out runs/copy
     python -m sam train --config run.toml --seed 1 --out runs/copy-1
     python -m sam train --resume runs/copy
+    torchrun --standalone --nproc-per-node 2 -m sam train ...   # each takes half of a minibatch
 
 The folder gets run.json, metrics.jsonl, TensorBoard's files, checkpoint.pt and, at the end,
 evaluation.jsonl. Ctrl-C and SIGTERM save and stop; a run that was stopped, even by a power cut,
@@ -161,17 +164,17 @@ def run(arguments: argparse.Namespace) -> int:
         tensorboard=not arguments.no_tensorboard,
         show_progress=not arguments.quiet,
     )
-    return report(result, folder)
+    return report(result, folder, say=print if parallel.leads() else lambda line: None)
 
 
-def report(result: training.Result, folder: Path) -> int:
+def report(result: training.Result, folder: Path, say: Callable[[str], None] = print) -> int:
     """Say how a run ended; returns the exit status."""
     done = f"{result.minibatch:,} minibatches, {result.episodes:,} episodes, {result.seconds:.0f} s"
     if result.reason == "budget":
-        print(f"Trained: {done}. Everything is in {folder}")
+        say(f"Trained: {done}. Everything is in {folder}")
         return 0
     if result.reason == "diverged":
-        print(f"{result.message}. The last checkpoint is in {folder}")
+        say(f"{result.message}. The last checkpoint is in {folder}")
         return 1
-    print(f"Stopped by {result.reason} after {done}. Go on with: --resume {folder}")
+    say(f"Stopped by {result.reason} after {done}. Go on with: --resume {folder}")
     return 128 + signal.Signals[result.reason]

@@ -44,8 +44,8 @@ class Minibatches(IterableDataset[Episode]):
     ) -> None:
         checks.positive_sizes(batch_size=batch_size)
         _check_shard(shard, batch_size)
-        if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed: got {seed!r}, expected an integer in [0, 2^63)")
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed: got {seed!r}, expected an integer in [0, 2^32)")
         self.task, self.batch_size, self.shard = task, batch_size, shard
         self.curriculum = _within(curriculum, task)
         self.progress = None if self.curriculum is None else self.curriculum.begin()

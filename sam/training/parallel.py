@@ -8,6 +8,7 @@ itself everything here does nothing.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
@@ -29,6 +30,11 @@ def processes() -> Iterator[None]:
 
 def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Whether this is the process that speaks for all, even when they have parted again."""
+    return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 def world_size() -> int:

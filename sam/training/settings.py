@@ -171,12 +171,23 @@ class RunSettings:
         )
 
     def differing(self, other: RunSettings) -> list[str]:
-        """The settings, beside budget and evaluation, in which another run differs from this."""
+        """The settings, beside name, budget and evaluation, in which another run differs."""
+        return list(dict.fromkeys(name.partition(".")[0] for name in self.changes(other)))
+
+    def changes(self, other: RunSettings) -> dict[str, tuple[Any, Any]]:
+        """The settings in which another run is not this one, by name: this run's and the other's.
+
+        Its name, budget and evaluation may differ. Within tables the name is "table.setting".
+        """
         free = {"name", "minutes", "evaluate", "sequences"}
         if not self.optimizer.cooldown:  # else it follows from the budget
             free.add("episodes")
-        own, theirs = self.as_mapping(), other.as_mapping()
-        return [name for name in own if name not in free and own[name] != theirs[name]]
+        own, theirs = _flat(self.as_mapping()), _flat(other.as_mapping())
+        return {
+            name: (own.get(name), theirs.get(name))
+            for name in own | theirs
+            if name not in free and own.get(name) != theirs.get(name)
+        }
 
 
 def check_seed(seed: object) -> None:
@@ -211,6 +222,16 @@ def plain(name: str, value: Any) -> Any:
         chosen = {"name": value.name} if isinstance(value, ann_backends.Settings) else {}
         return chosen | plain(name, own)
     raise TypeError(f"{name}: got {value!r}, expected a number, string, list or table")
+
+
+def _flat(mapping: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Tables within a mapping, unfolded: {"a": {"b": 1}} is {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        flat |= (
+            _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        )
+    return flat
 
 
 def _index(table: Mapping[str, Any]) -> ann_backends.Settings:

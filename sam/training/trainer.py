@@ -183,9 +183,8 @@ def check_same_run(settings: RunSettings, state: dict[str, Any]) -> None:
     if not isinstance(state.get("settings"), dict):
         raise CheckpointError("checkpoint: got one without settings, expected those of its run")
     theirs = RunSettings.of(state["settings"])
-    changed = settings.differing(theirs)
+    changed = settings.changes(theirs)
     if changed:
-        own, other = settings.as_mapping(), theirs.as_mapping()
-        came = ", ".join(f"{name}={own[name]!r}" for name in changed)
-        expected = ", ".join(f"{name}={other[name]!r}" for name in changed)
+        came = ", ".join(f"{name}={own!r}" for name, (own, _) in changed.items())
+        expected = ", ".join(f"{name}={other!r}" for name, (_, other) in changed.items())
         raise ValueError(f"settings: got {came}, expected {expected} as in the checkpoint")

@@ -105,6 +105,30 @@ def test_a_pass_starts_anew_from_words_that_only_its_state_holds(model):
     assert empty.state.memory.abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("memory_size", [64, 4096])
+def test_the_ntm_that_makes_steps_again_has_sam_s_budget_or_little_more_than_works(memory_size):
+    measured = passes.Pass(grid.RECOMPUTING, memory_size, 5, 1, warm_ups=0)
+    model = measured.model
+    assert model.checkpoint == "dp"
+    if memory_size == 64:
+        assert model.checkpoint_mib == grid.BUDGET_MIB
+        return
+    assert model.checkpoint_mib > grid.BUDGET_MIB
+    measured()
+    assert all(part.grad is not None for part in model.parameters())
+    model.checkpoint_mib *= 0.5
+    with pytest.raises(ValueError, match="checkpoint_mib: got"):
+        measured()
+
+
+def test_where_making_steps_again_would_take_hours_it_is_left_out(monkeypatch):
+    monkeypatch.setattr(grid, "PROFILE", "full")
+    points = [(1024, 100, 8), (65536, 100, 1), (4096, 100, 8), (262144, 100, 1), (64, 10000, 8)]
+    reasons = [grid.model_reason(grid.RECOMPUTING, *point, ()) for point in points]
+    assert reasons[:2] == [None, None]
+    assert all("would take minutes beyond" in reason for reason in reasons[2:])
+
+
 def test_the_dnc_is_left_out_where_its_links_do_not_fit(monkeypatch):
     memory = types.SimpleNamespace(total=2**31)
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)

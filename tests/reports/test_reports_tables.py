@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import files, growth, results, tables, units
+from reports import files, growth, models, results, tables, units
 from tests.reports import reports_factory as factory
 
 
@@ -42,6 +42,20 @@ def test_ratios_are_exact_and_stand_beside_the_paper_s(tmp_path: Path) -> None:
     assert found.measured["memory_sam"] == 2**22
     assert found.status["memory_dam_sam"] == "DAM not measured"
     assert found.status["initial_sam_1m"] == "not measured"
+
+
+def test_what_making_steps_again_costs_and_saves(tmp_path: Path) -> None:
+    seconds, memory = {"ntm": 2.0, "ntm-dp": 5.0}, {"ntm-dp": 6.0, "sam-exact": 2.0}
+    rows = {
+        factory.STEP: factory.row([list(seconds), [1024], [100]], lambda m, *_: seconds[m], True),
+        factory.PEAK: factory.row([list(memory), [65536]], lambda m, n: memory[m], False),
+    }
+    found = by_key(frame_of(tmp_path, rows))
+    assert found.measured["step_ntm_recomputing"] == pytest.approx(2.5)
+    assert found.measured["memory_ntm_recomputing_sam"] == 3.0
+    # It has no index, so that nothing is said of a recall.
+    assert not models.is_approximate("ntm-dp")
+    assert models.look("ntm-dp").label == "NTM, steps made again"
 
 
 def test_a_missing_side_moves_the_ratio_and_says_why(tmp_path: Path) -> None:

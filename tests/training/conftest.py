@@ -1,4 +1,5 @@
 import pytest
+
 from tests.training.fork_server import ForkServer
 
 

@@ -58,9 +58,8 @@ def _serve():
 
 
 def _warm_up(folder):
-    from tests.training import small_runs
-
     from sam.training import train
+    from tests.training import small_runs
 
     for model in small_runs.MODELS:
         train(small_runs.settings(model, minibatches=2), folder / model)

@@ -9,12 +9,12 @@ import zipfile
 
 import pytest
 import torch
-from tests.training.small_runs import flags, settings
 
 from sam.commands import main
 from sam.training import train
 from sam.training.checkpoint import FORMAT, CheckpointError, read, write
 from sam.training.folder import RunFolder
+from tests.training.small_runs import flags, settings
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(finished, tmp_path):
     return RunFolder(shutil.copytree(finished, tmp_path / "run"))
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from tests.training.small_runs import MODELS, checkpoint, flags, lines, settings
 
 from sam import tasks
 from sam.commands import main
 from sam.training import train
 from sam.training.trainer import Diverged, Trainer, clip_gradients
+from tests.training.small_runs import MODELS, checkpoint, flags, lines, settings
 
 
 def _poisoned(monkeypatch, minibatch, number):
@@ -65,13 +65,16 @@ def test_a_huge_learning_rate_stops_every_model(tmp_path, model, rate):
     _assert_finite(state)
 
 
-def test_a_last_step_that_leaves_infinite_parameters_is_a_failure(tmp_path, monkeypatch):
-    """Nothing follows that would stumble over them."""
+@pytest.mark.parametrize(("minibatches", "noticed"), [(1, 1), (5, 2)])
+def test_infinite_parameters_are_a_failure_and_not_saved(tmp_path, minibatches, noticed):
+    """Also those of the last step, which no other stumbles over."""
     wild = {"name": "sgd", "learning_rate": 1e38, "options": {"weight_decay": 1e10}}
-    result = train(settings(minibatches=1, optimizer=wild), tmp_path / "run")
+    run = settings(minibatches=minibatches, optimizer=wild)
+    result = train(run, tmp_path / "run", checkpoint_seconds=0)
     assert result.reason == "diverged"
-    assert "minibatch 1: it left NaN or infinite parameters" in result.message
+    assert f"minibatch {noticed}:" in result.message
     assert checkpoint(tmp_path / "run")["minibatch"] == 0
+    _assert_finite(checkpoint(tmp_path / "run"))
 
 
 def test_parameters_and_optimizer_are_as_before(monkeypatch):

@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
-from tests.training.small_runs import MODELS, flags, lines, settings
 
 from sam import tasks
 from sam.commands import main
 from sam.training import evaluate, train, without_reads
 from sam.training.evaluation import load
 from sam.training.settings import SEEDS
+from tests.training.small_runs import MODELS, flags, lines, settings
 
 TASK = tasks.Copy(bits=8, max_length=6)
 
@@ -53,7 +53,7 @@ def test_no_sequence_of_training_is_held_out():
     held_out = {tuple(word.flatten().tolist()) for word in torch.cat(_asked(0)[0], 1).unbind(1)}
     generator = torch.Generator().manual_seed(0)  # as a run with the same seed draws
     for _ in range(100):
-        episode = TASK.sample(16, generator, 6)
+        episode = TASK.sample(32, generator, 6)  # in batches as those held out
         assert held_out.isdisjoint(
             tuple(word.flatten().tolist()) for word in episode.inputs.unbind(1)
         )

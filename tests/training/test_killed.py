@@ -4,6 +4,8 @@ import random
 import signal
 
 import pytest
+
+from sam.training import RunSettings, train
 from tests.training.small_runs import (
     CURRICULUM,
     MODELS,
@@ -12,8 +14,6 @@ from tests.training.small_runs import (
     mapping,
     settings,
 )
-
-from sam.training import RunSettings, train
 
 KILLS = 5
 EITHER = [None, CURRICULUM]
@@ -61,7 +61,8 @@ def test_killed_while_writing(forked, tmp_path, moment, call):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     train(RunSettings.of(run), alone)
     for _ in range(2):
-        status, printed = forked(train=[run, str(killed)], moment=moment, call=call)
+        order = {"moment": moment, "call": call, "checkpoint_seconds": 0}
+        status, printed = forked(train=[run, str(killed)], **order)
         assert status == -signal.SIGKILL, printed
         assert list(killed.glob("*.unfinished")) or moment == "fsync"
         if (killed / "checkpoint.pt").exists():

@@ -4,11 +4,11 @@ import builtins
 import re
 
 import pytest
-from tests.training.small_runs import CURRICULUM, flags, lines, settings
 
 from sam.commands import main
 from sam.training import metrics, train
 from sam.training.trainer import Trainer
+from tests.training.small_runs import CURRICULUM, flags, lines, settings
 
 
 def test_lines_are_means_of_the_minibatches_since_the_last(tmp_path):
@@ -84,7 +84,7 @@ def test_a_checkpoint_keeps_what_was_drawn_before_it(forked, tmp_path):
     pytest.importorskip("tensorboard")
     arguments = [each for each in flags(tmp_path, "--minutes", 5) if each != "--no-tensorboard"]
     order = {"main": [*arguments, "--checkpoint-seconds", "0.2"], "folder": str(tmp_path)}
-    status, printed = forked(**order, kill_after=1.5)
+    status, printed = forked(**order, kill_after=1.0)
     assert status == -9, printed
     resume = ["train", "--resume", str(tmp_path), "--quiet", "--minutes", "0.00001"]
     assert main(resume) == 0

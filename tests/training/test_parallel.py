@@ -80,7 +80,7 @@ def test_sigterm_to_torchrun_saves_and_both_go_on(tmp_path):
     process = start(flags(stopped, *more))
     wait_for(lambda: lines(stopped / "metrics.jsonl"), process)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode != 0
     assert 100 <= checkpoint(stopped)["minibatch"] < 3000
     assert not (stopped / "evaluation.jsonl").exists()
@@ -99,7 +99,7 @@ def test_sigterm_to_torchrun_saves_and_both_go_on(tmp_path):
 @pytest.mark.slow
 def test_a_minibatch_that_cannot_be_shared_out_leaves_no_run(tmp_path):
     process = start(flags(tmp_path / "run", "--batch-size", 5, "--episodes", 100))
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "python -m sam: batch_size: got 5, expected a multiple of world=2" in error
     assert not (tmp_path / "run").exists()
@@ -118,13 +118,13 @@ def start(arguments):
 
 def torchrun(arguments):
     process = start(arguments)
-    printed, error = process.communicate(timeout=300)
+    printed, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     return printed
 
 
 def wait_for(condition, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         try:

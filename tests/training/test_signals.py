@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.training.small_runs import assert_same_run, checkpoint, flags
 
 from sam.commands import main
 from sam.training.signals import StopWish, stop_wishes
+from tests.training.small_runs import assert_same_run, checkpoint, flags
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -84,7 +84,7 @@ def test_there_is_no_cycle_between_modules():
     [
         ("ann_backends", "torch faiss pynndescent hnswlib"),
         ("reports", "torch sam ann_backends numba"),
-        ("sam", "faiss pynndescent hnswlib pandas matplotlib tqdm joblib ray dask"),
+        ("sam", "faiss pynndescent hnswlib pandas matplotlib tensorboard joblib ray dask"),
     ],
 )
 def test_importing_a_package_loads_nothing_heavy_it_does_not_need(package, unwanted):

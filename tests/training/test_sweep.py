@@ -295,7 +295,7 @@ def test_dask_takes_the_runs_to_a_cluster_at_an_address(swept, tmp_path):
         assert run.outcome._replace(seconds=None) == here[run.settings]._replace(seconds=None)
 
 
-LONG = 4000  # minibatches of a run that is to be interrupted
+LONG = 2500  # minibatches of a run that is to be interrupted
 SEEDS = (0, 1, 2)
 
 

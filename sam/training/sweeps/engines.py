@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -89,8 +90,9 @@ def _ray(jobs: int, address: str | None) -> Iterator[Backend]:
     import ray
     from ray.util.joblib import register_ray
 
-    own = {} if address else {"num_cpus": jobs, "include_dashboard": False}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **own)
+    # A cluster has its own dashboard and number of cores.
+    own: dict[str, Any] = {} if address else {"num_cpus": jobs, "include_dashboard": False}
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **own)
     try:
         register_ray()
         yield "ray", {}

@@ -48,7 +48,7 @@ def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
     settings, outcome = run.settings, run.outcome
     files = RunFolder(run.folder)
     flat = _flat(settings.as_mapping())
-    last = next(reversed(list(metrics.read(files.metrics))), {})
+    last: Row = next(reversed(list(metrics.read(files.metrics))), {})
     own = {
         "name": settings.name,
         "model": settings.model,

@@ -6,7 +6,7 @@ REPORT := build/report
 
 .DEFAULT_GOAL := help
 .PHONY: help install check format test test-full bench bench-figure bench-full bench-backends \
-	bench-learning traces report clean
+	bench-learning traces published report clean
 
 help: ## list the jobs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench-learning: $(VENV)/.installed ## train SAM with every index (minutes), and 
 
 traces: $(VENV)/.installed ## record what SAM in training asks of its index, 65,536 words (quarter of an hour)
 	$(BIN)/python -m asv_bench.learning.traces
+
+published: $(VENV)/.installed ## train the published learning results again (hours; goes on where it was stopped)
+	$(BIN)/python -m sam sweep --config reports/published/learning.toml --out .asv/learning
+	$(BIN)/python -m reports learning .asv/learning --out reports/published/learning
 
 report: $(VENV)/.installed ## write the report from what has been measured
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)

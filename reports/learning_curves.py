@@ -92,5 +92,5 @@ def _hardest(settings: runs.Settings) -> float:
     curriculum: dict[str, Any] = settings.get("curriculum") or {}
     if not curriculum:
         return np.nan
-    level = runs.hardest(settings["task"], settings) or curriculum.get("end")
+    level = runs.bounds(settings["task"], settings)[1] or curriculum.get("end")
     return float(level) if level else np.inf

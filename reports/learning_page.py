@@ -39,7 +39,7 @@ CAPTIONS = {
 _HEAD = (
     *("task", "model", "run", "seeds", "episodes", "minutes", "level"),
     *("wrong bits", "best", "worst", "cost, bits", "zeroed: wrong bits", "zeroed: cost"),
-    "chance, bits",
+    *("chance, bits", "all levels: wrong bits", "best", "worst"),
 )
 _GOAL = f"under {learning_curves.SOLVED:g} wrong bits"
 
@@ -158,10 +158,11 @@ def _held_out(results: pd.DataFrame) -> str:
     rows = []
     for _, row in results.iterrows():
         if not row.evaluated:
-            rows.append((*_which(row), *_budget(row), "not evaluated", *["-"] * 7))
+            rows.append((*_which(row), *_budget(row), "not evaluated", *["-"] * 10))
             continue
         values = ("wrong_bits", "wrong_bits_best", "wrong_bits_worst", "cost",
-                  "wrong_bits_zeroed", "cost_zeroed", "chance")  # fmt: skip
+                  "wrong_bits_zeroed", "cost_zeroed", "chance",
+                  "all_levels", "all_levels_best", "all_levels_worst")  # fmt: skip
         seeds, *spent = _budget(row)
         if row.evaluated < row.seeds:
             seeds = f"{row.evaluated} of {seeds}"
@@ -170,7 +171,8 @@ def _held_out(results: pd.DataFrame) -> str:
     words = (
         "<p>Held-out sequences, per sequence: mean over seeds, best and worst seed. Reads zeroed: "
         "what the same models do without what they read. Chance is the cost of guessing, which "
-        "gets half as many bits wrong.</p>"
+        "gets half as many bits wrong. All levels: the mean over every level that the task draws, "
+        "where each was evaluated.</p>"
     )
     return words + table(_HEAD, rows, set(range(3, len(_HEAD))))
 

@@ -15,6 +15,7 @@ RESULT_COLUMNS = (
     *("highest_level", "highest_level_least", "highest_level_most"),
     *("level", "evaluated", "wrong_bits", "wrong_bits_best", "wrong_bits_worst", "cost"),
     *("wrong_bits_zeroed", "cost_zeroed", "chance"),
+    *("all_levels", "all_levels_best", "all_levels_worst"),
     *("solved", "solved_episodes_first", "solved_episodes_last", "ends"),
 )
 SETTING_COLUMNS = ("task", "name", "model", "setting", "value", "paper")
@@ -28,7 +29,8 @@ def results(found: Runs) -> pd.DataFrame:
     level: of the evaluation, the hardest evaluated up to that of the task (up to the hardest that
     every seed reached, of a curriculum that goes beyond). evaluated: how many seeds were;
     wrong_bits, cost, chance: per held-out sequence, best and worst of the seeds, and with reads
-    zeroed. solved: how many seeds came under `learning_curves.SOLVED` in training, and after how
+    zeroed. all_levels: wrong bits as a mean over all levels of the task, if each was evaluated.
+    solved: how many seeds came under `learning_curves.SOLVED` in training, and after how
     many episodes the first and the last of them.
     """
     solved = learning_curves.first_solved(found)
@@ -76,6 +78,25 @@ def _held_out(found: Runs, own: pd.DataFrame) -> dict[str, Any]:
         "wrong_bits_zeroed": zeroed.wrong_bits.mean(),
         "cost_zeroed": zeroed.cost.mean(),
         "chance": kept.chance.mean(),
+        **_over_all_levels(found, own, rows[rows.reads == "kept"]),
+    }
+
+
+def _over_all_levels(found: Runs, own: pd.DataFrame, kept: pd.DataFrame) -> dict[str, Any]:
+    """The wrong bits of a task whose levels, all alike likely, have all been evaluated."""
+    first = own.iloc[0]
+    easiest, hardest = runs.bounds(first.task, found.settings[first.run])
+    if easiest is None or hardest is None:
+        return {}
+    here = kept[kept.level.between(easiest, hardest)].groupby("run")
+    complete = here["level"].nunique() == hardest - easiest + 1
+    means = here["wrong_bits"].mean()[complete]
+    if means.empty:
+        return {}
+    return {
+        "all_levels": means.mean(),
+        "all_levels_best": means.min(),
+        "all_levels_worst": means.max(),
     }
 
 
@@ -83,7 +104,7 @@ def _evaluated_level(found: Runs, own: pd.DataFrame, rows: pd.DataFrame) -> int:
     first = own.iloc[0]
     aim = own.level.min()
     if not first.beyond:
-        aim = runs.hardest(first.task, found.settings[first.run])
+        aim = runs.bounds(first.task, found.settings[first.run])[1]
     levels = sorted(set(map(int, rows.level)))
     if aim is None or pd.isna(aim):
         return levels[-1]

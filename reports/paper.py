@@ -132,17 +132,18 @@ VALUES: tuple[Claim, ...] = (
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Figure 2: what its level counts, its hardest one, the settings that may say so."""
+    """A task of Figure 2: what its level counts, its bounds, settings that say the hardest."""
 
     unit: str
+    easiest: int
     hardest: int
     level_settings: tuple[str, ...]
 
 
 TASKS: dict[str, Task] = {
-    "copy": Task("words", 20, ("max_length",)),
-    "associative_recall": Task("pairs", 6, ("max_pairs",)),
-    "priority_sort": Task("keys", 20, ("max_keys", "keys")),
+    "copy": Task("words", 1, 20, ("max_length",)),
+    "associative_recall": Task("pairs", 3, 6, ("max_pairs",)),
+    "priority_sort": Task("keys", 20, 20, ("max_keys", "keys")),
 }
 
 # How the paper trained (supplement C), by the names of a run's settings. It gives neither the

@@ -104,14 +104,17 @@ def load(folder: Path) -> tuple[Runs, list[Problem]]:
     ), problems
 
 
-def hardest(task: str, settings: Settings) -> int | None:
-    """The hardest level of the task itself, without a curriculum; None of an unknown task."""
+def bounds(task: str, settings: Settings) -> tuple[int | None, int | None]:
+    """The easiest and hardest level of the task itself, without a curriculum; None if unknown."""
     known = paper.TASKS.get(task)
     if known is None:
-        return None
+        return None, None
     given = settings.get("task_settings") or {}
     levels = [given[name] for name in known.level_settings if given.get(name) is not None]
-    return int(levels[0]) if levels else known.hardest
+    hardest = int(levels[0]) if levels else known.hardest
+    lowest = [name.replace("max", "min") for name in known.level_settings]
+    least = [given[name] for name in lowest if given.get(name) is not None]
+    return min(int(least[0]) if least else known.easiest, hardest), hardest
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
             "beyond": _goes_beyond(settings),
             "episodes": last.get("episodes", 0),
             "minutes": last.get("seconds", 0.0) / 60,
-            "level": last.get("level") or hardest(task, settings),
+            "level": last.get("level") or bounds(task, settings)[1],
             "end": end,
             "error": reason or None,
         }
@@ -163,14 +166,15 @@ def _model(settings: Settings) -> str:
     model = str(settings["model"])
     if model not in ("sam", "sdnc"):
         return model
-    return f"{model}-{(settings.get('model_settings') or {}).get('ann', 'exact')}"
+    index = (settings.get("model_settings") or {}).get("ann", "exact")
+    return f"{model}-{index['name'] if isinstance(index, Mapping) else index}"
 
 
 def _goes_beyond(settings: Settings) -> bool:
     curriculum = settings.get("curriculum")
     if not curriculum:
         return False
-    end, own = curriculum.get("end"), hardest(settings["task"], settings)
+    end, own = curriculum.get("end"), bounds(settings["task"], settings)[1]
     return end is None or own is None or end > own
 
 

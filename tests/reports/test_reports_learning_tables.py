@@ -105,6 +105,21 @@ def test_an_easy_level_does_not_count_as_solved(tmp_path: Path) -> None:
     assert solved["2"] == 2 * S
 
 
+def test_the_mean_over_all_levels_needs_every_level_of_the_task(tmp_path: Path) -> None:
+    for name, levels in (("all", [1, 2, 3, 4, 6]), ("some", [1, 3, 4])):
+        for seed in range(2):
+            run = factory.settings("ntm", "copy", seed, name=name, task_settings={"max_length": 4})
+            # A quarter of the cost is wrong; the second seed has twice the cost of the first.
+            own = [factory.evaluation(level, level * (seed + 1.0)) for level in levels]
+            zeroed = [factory.evaluation(level, 99.0, "zeroed") for level in levels]
+            factory.write(tmp_path / name / str(seed), run, factory.lines([1.0]), own + zeroed)
+    results = learning_tables.results(load(tmp_path)).set_index("name")
+    assert results.all_levels_best["all"] == pytest.approx((1 + 2 + 3 + 4) / 4 / 4)
+    assert results.all_levels_worst["all"] == pytest.approx((1 + 2 + 3 + 4) / 4 / 2)
+    assert results.all_levels["all"] == pytest.approx((1 + 2 + 3 + 4) / 4 * 0.375)
+    assert pd.isna(results.all_levels["some"])
+
+
 def test_results_of_a_task_by_hand(tmp_path: Path) -> None:
     kept, zeroed = (0.4, 4.0, 0.8), (80.0, 90.0, 100.0)
     for seed in range(3):

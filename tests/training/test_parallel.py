@@ -26,7 +26,7 @@ from tests.training.small_runs import (
 ROOT = Path(__file__).parent.parent.parent
 # --standalone: a port that is free.
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-MINIBATCHES = 60
+MINIBATCHES = 30
 # Of an approximate index the memories of a batch differ in their seeds, by their place in it.
 EXACT = [model for model in MODELS if model != "kd_forest"]
 RUNS = [

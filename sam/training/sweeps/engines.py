@@ -106,8 +106,9 @@ def _dask(jobs: int, address: str | None) -> Iterator[Backend]:
 
     with contextlib.ExitStack() as stack:
         cluster = address or stack.enter_context(
+            # Threads will do here as well, and a Ctrl-C does not end them.
             LocalCluster(
-                n_workers=jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None
+                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None
             )
         )
         yield "dask", {"client": stack.enter_context(Client(cluster))}

@@ -44,12 +44,19 @@ def write(folder: Path, settings: RunSettings, outcome: Outcome) -> None:
 
 
 def read(folder: Path, settings: RunSettings) -> Outcome:
-    """How it ended; UNFINISHED if it has not, or had another budget or evaluation."""
+    """How it ended; UNFINISHED if it has not, or had another budget or evaluation.
+
+    Raises ValueError if outcome.json was not written by `write`.
+    """
+    path = folder / FILE
     try:
-        contents = json.loads((folder / FILE).read_text())
+        contents = json.loads(path.read_text())
+        same = contents.pop("settings") == settings.as_mapping()
+        return Outcome(**contents) if same else UNFINISHED
     except FileNotFoundError:
         return UNFINISHED
-    return Outcome(**contents) if contents.pop("settings") == settings.as_mapping() else UNFINISHED
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: got {error!r}, expected how a run ended") from error
 
 
 def forget(folder: Path) -> None:

@@ -22,6 +22,7 @@ from sam.training.sweeps.table import Run
 
 POLL_SECONDS = 0.2
 HERE = Place()
+RETRIES = 3
 LOCK_SECONDS = 5.0  # in which processes that an earlier sweep left behind see that it is gone
 
 Say = Callable[[str], None]
@@ -82,15 +83,37 @@ def sweep(
             outcome.forget(run.folder)
         stopped_by = ""
         if pending:
-            orders = [_order(run, lock, checkpoint_seconds) for run in pending]
             with (
                 engines.started(place, _threads(pending)) as map_all,
                 stop_wishes() as wish,
                 _watched(pending, lock, wish, tabulate, say),
             ):
-                map_all(attempt, (order for order in orders if not wish.number))
+
+                def orders() -> Iterator[Order]:
+                    for run in pending:
+                        if not wish.number and not _has_ended(run):
+                            yield _order(run, lock, checkpoint_seconds)
+
+                _persistently(lambda: map_all(attempt, orders()), say)
+            if not wish.number and not all(map(_has_ended, pending)):
+                say(f"Runs are left: the machines of a cluster must share {out}, with file locks")
             stopped_by = signal.Signals(wish.number).name if wish.number else ""
         return Sweep([run for run in tabulate() if run.settings.name in chosen], stopped_by)
+
+
+def _persistently(dispatch: Callable[[], None], say: Say) -> None:
+    """Dispatch anew what is left when a cluster loses a worker, on which joblib gives up."""
+    for left in reversed(range(RETRIES + 1)):
+        try:
+            return dispatch()
+        except Exception as error:
+            if not left:
+                raise
+            say(f"{type(error).__name__}: lost a worker; what is left is handed out again")
+
+
+def _has_ended(run: Run) -> bool:
+    return outcome.read(run.folder, run.settings) != outcome.UNFINISHED
 
 
 def _threads(runs: Sequence[Run]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 import torch
 
 
@@ -32,3 +35,25 @@ def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.T
         )
     if not torch.isfinite(value).all():
         raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
+
+
+def one_of(name: str, value: object, known: Iterable[str]) -> None:
+    """`value` is one of the known names; the error says which is nearest."""
+    known = list(known)
+    if value not in known:
+        expected = f"expected one of {', '.join(known)}{_hint(value, known)}"
+        raise ValueError(f"{name}: got {value!r}, {expected}")
+
+
+def settings_of(owner: str, settings: Iterable[str], known: Iterable[str]) -> None:
+    """Each is a setting that `owner` knows."""
+    known = list(known)
+    for each in settings:
+        if each not in known:
+            expected = f"expected of {', '.join(known)}{_hint(each, known)}"
+            raise TypeError(f"{each}: not a setting of {owner!r}, {expected}")
+
+
+def _hint(value: object, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(str(value), known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

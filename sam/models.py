@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 
+from sam import checks
 from sam.dam import DAM
 from sam.dnc import DNC
 from sam.lstm import LSTM
@@ -28,14 +28,8 @@ def build(name: str, **config: object) -> RecurrentModel:
 
     Raises ValueError for an unknown name, TypeError for a setting that the model does not have.
     """
-    if name not in MODELS:
-        nearest = difflib.get_close_matches(str(name), MODELS, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(MODELS)}{hint}")
-    known = settings_of(MODELS[name])
-    for setting in config:
-        if setting not in known:
-            raise TypeError(f"{setting}: not a setting of {name!r}, expected of {', '.join(known)}")
+    checks.one_of("name", name, MODELS)
+    checks.settings_of(name, config, settings_of(MODELS[name]))
     return MODELS[name](**config)  # type: ignore[arg-type]
 
 

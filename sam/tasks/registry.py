@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 
+from sam import checks
 from sam.tasks.associative_recall import AssociativeRecall
 from sam.tasks.copy import Copy
 from sam.tasks.priority_sort import PrioritySort
@@ -24,12 +24,6 @@ def build(name: str, **settings: object) -> Task:
 
     Raises ValueError for an unknown name, TypeError for a setting that the task does not have.
     """
-    if name not in TASKS:
-        nearest = difflib.get_close_matches(str(name), TASKS, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"name: got {name!r}, expected one of {', '.join(TASKS)}{hint}")
-    known = inspect.signature(TASKS[name]).parameters
-    for setting in settings:
-        if setting not in known:
-            raise TypeError(f"{setting}: not a setting of {name!r}, expected of {', '.join(known)}")
+    checks.one_of("name", name, TASKS)
+    checks.settings_of(name, settings, inspect.signature(TASKS[name]).parameters)
     return TASKS[name](**settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
@@ -44,7 +43,7 @@ class OptimizerSettings:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _one_of("optimizer.name", self.name, OPTIMIZERS)
+        checks.one_of("optimizer.name", self.name, OPTIMIZERS)
         _positive("optimizer.learning_rate", self.learning_rate)
         _positive("optimizer.clip_norm", self.clip_norm)
         _number("optimizer.cooldown", self.cooldown, "in [0, 1]", lambda share: 0 <= share <= 1)
@@ -98,8 +97,8 @@ class RunSettings:
     sequences: int = 256
 
     def __post_init__(self) -> None:
-        _one_of("model", self.model, sam.MODELS)
-        _one_of("task", self.task, TASKS)
+        checks.one_of("model", self.model, sam.MODELS)
+        checks.one_of("task", self.task, TASKS)
         if not isinstance(self.name, str):
             raise TypeError(f"name: got {self.name!r}, expected a string")
         for name in ("model_settings", "task_settings"):
@@ -252,27 +251,13 @@ def _nested(name: str, value: Any, kind: Callable[..., Any]) -> Any:
     if dataclasses.is_dataclass(value):
         return value
     _table(name, value)
-    _known(name, value, list(inspect.signature(kind).parameters))
+    _known(name, value, inspect.signature(kind).parameters)
     return kind(**value)
 
 
-def _known(name: str, values: Iterable[str], known: list[str]) -> None:
+def _known(name: str, values: Iterable[str], known: Iterable[str]) -> None:
     for each in values:
-        if each not in known:
-            raise ValueError(
-                f"{name}: got {each!r}, expected of {', '.join(known)}{_hint(each, known)}"
-            )
-
-
-def _one_of(name: str, value: object, known: Iterable[str]) -> None:
-    if value not in list(known):
-        expected = f"expected one of {', '.join(known)}{_hint(value, known)}"
-        raise ValueError(f"{name}: got {value!r}, {expected}")
-
-
-def _hint(value: object, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(str(value), list(known), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+        checks.one_of(name, each, known)
 
 
 def _positive(name: str, value: object) -> None:

@@ -19,6 +19,7 @@ from sam.training import Place
 from sam.training.folder import RunFolder
 from sam.training.sweeps import table
 from sam.training.sweeps.locks import FileLock
+from sam.training.sweeps.outcome import UNFINISHED
 from tests.training.small_runs import SIZES, assert_same_run, lines, mapping, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,7 +92,7 @@ class TestWhichRuns:
             ({"seeds": 3}, "seeds: got 3, expected a list of integers"),
             ({"runs": [{"model": "rnn"}]}, "model: got 'rnn', expected one of lstm, ntm"),
             ({"runs": [{"task": "copy"}]}, "model: got None, expected one of lstm, ntm"),
-            ({"modle": 1}, "settings: got 'modle', expected of model"),
+            ({"modle": 1}, "modle.* expected of model.*; did you mean 'model'"),
             ({"model_settings": {"link_size": 8}}, "model_settings.link_size: got one, expected"),
             ({"task_settings": {"max_pairs": 8}}, "task_settings.max_pairs: got one, expected"),
         ],
@@ -231,6 +232,21 @@ class TestHere:
         with pytest.raises(ValueError, match="seed-1: got batch_size=8, expected batch_size=4"):
             training.sweep(runs_of(study(), {"batch_size": 8}), out)
         assert written(out) == before
+
+
+def test_an_index_with_settings_has_a_column_for_each(tmp_path):
+    """Its name is in the column of those without; runs that have not begun have rows as well."""
+    indexes = ["exact", {"name": "lsh", "tables": 2}]
+    runs = [
+        settings("sam", name=str(number), model_settings={"ann": ann})
+        for number, ann in enumerate(indexes)
+    ]
+    table.write(tmp_path, [table.Run(run, tmp_path / run.name, UNFINISHED) for run in runs])
+    exact, lsh = rows(tmp_path)
+    assert (exact["ann"], exact["model_settings.ann.tables"]) == ("exact", "")
+    assert (lsh["ann"], lsh["model_settings.ann.tables"]) == ("lsh", "2")
+    assert exact["status"] == lsh["status"] == "unfinished"
+    assert "model_settings.ann.name" not in exact
 
 
 def written(folder):

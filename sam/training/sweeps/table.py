@@ -23,7 +23,15 @@ TRAINING = ("minibatches", "episodes", "train_level", "train_loss", "train_cost"
 EVALUATION = ("level", "reads", "sequences", "loss", "cost", "errors", "chance")
 TIMES = ("name", "seed", "status", "minibatches", "seconds")
 # Not settings that a column of their own could tell more of.
-APART = {"name", "model", "task", "seed", "model_settings.ann", "evaluate"}
+APART = {
+    "name",
+    "model",
+    "task",
+    "seed",
+    "model_settings.ann",
+    "model_settings.ann.name",
+    "evaluate",
+}
 
 
 class Run(NamedTuple):
@@ -46,6 +54,7 @@ def write(folder: Path, runs: Sequence[Run]) -> None:
 
 def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
     settings, outcome = run.settings, run.outcome
+    ann = settings.as_mapping()["model_settings"].get("ann")
     files = RunFolder(run.folder)
     flat = _flat(settings.as_mapping())
     last: Row = next(reversed(list(metrics.read(files.metrics))), {})
@@ -53,7 +62,7 @@ def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
         "name": settings.name,
         "model": settings.model,
         "task": settings.task,
-        "ann": settings.model_settings.get("ann"),
+        "ann": ann.get("name") if isinstance(ann, Mapping) else ann,
         "seed": settings.seed,
         **{name: flat.get(name) for name in differing},
         "status": outcome.status,

@@ -12,12 +12,15 @@ from torch import Tensor
 import ann_backends
 from sam import checks
 from sam.model import MemoryModel, State
+from sam.recompute.costs import Costs
+from sam.recompute.schedule import Schedule
 from sam.sparse.access import Settings
 from sam.sparse.journal import NONE
 from sam.sparse.links import Links
+from sam.sparse.recompute import Call, UnrollByPlan, costs_of
 from sam.sparse.record import Recorder
 from sam.sparse.store import Store, Version
-from sam.sparse.unroll import Load, Unroll
+from sam.sparse.unroll import Load, Unroll, Weights
 
 # Without a gradient, nothing is kept of a step; so many steps share the cost of a call.
 STEPS_WITHOUT_GRADIENT = 256
@@ -61,6 +64,10 @@ class SAM(MemoryModel):
     similarities by a learned beta = 1 + softplus, 5.02 at first; False is the paper's model.
     similarity: "cosine" or "l2" (the negative squared distance). access_threshold: the paper's
     delta, above which a read or write counts as an access. seed: for the index's random choices.
+    checkpoint: "dp" keeps at most `checkpoint_mib` MiB of what the controller computes, and
+    computes the rest again during the backward pass; the memory, its index and its links are not
+    asked a second time. What grows with T beside them, about H (K + 3) W numbers a step, is outside
+    this budget: the journal that rolls the memory back, the words read, their slots and weights.
 
     Runs on the CPU, in float32 or float64.
     """
@@ -85,6 +92,8 @@ class SAM(MemoryModel):
         access_threshold: float = 0.005,
         seed: int = 0,
         batch_first: bool = False,
+        checkpoint: str | None = None,
+        checkpoint_mib: float | None = None,
     ) -> None:
         super().__init__(
             input_size,
@@ -95,6 +104,8 @@ class SAM(MemoryModel):
             interface_size=num_heads * (2 * word_size + 2 + self.num_modes + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            checkpoint=checkpoint,
+            checkpoint_mib=checkpoint_mib,
         )
         checks.positive_sizes(k=k)
         if max(k, num_heads) > memory_size:
@@ -185,27 +196,66 @@ class SAM(MemoryModel):
         return torch.cat(outputs), state
 
     def _unroll_piece(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
-        controller = self.controller
-        outputs, output, cell, read_weights, token, read_slots, version = Unroll.apply(
+        outputs, *after = Unroll.apply(
             inputs,
-            torch.cat([state.hidden, state.read_words.flatten(1)], dim=1),
-            state.cell,
-            state.read_weights,
-            state.token,
-            state.read_slots,
+            *self._parts_of(state),
             state.version,
             self._settings(),
             self.recorder,
+            *self._weights(),
+        )
+        return self.output(outputs), self._state_of(state, *after)
+
+    def costs(self, batch_size: int) -> Costs:
+        """What `checkpoint_mib` is spent on."""
+        reads = self.num_heads * self.word_size
+        sizes = (self.hidden_size, reads, len(self.interface.bias))
+        return costs_of(batch_size, sizes, self.num_heads * self.k, self._like.itemsize)
+
+    def unroll_by_plan(
+        self, plan: Schedule, inputs: Tensor, state: SAMState
+    ) -> tuple[Tensor, SAMState]:
+        """`unroll`, of whose activations only those that the plan says are kept."""
+        outputs, *after = UnrollByPlan.apply(
+            Call(state.version, self._settings(), self.recorder, plan),
+            inputs,
+            *self._parts_of(state),
+            self.output.weight,
+            self.output.bias,
+            *self._weights(),
+        )
+        return outputs, self._state_of(state, *after)
+
+    def _parts_of(self, state: SAMState) -> tuple[Tensor, ...]:
+        """As `Unroll` takes them."""
+        output = torch.cat([state.hidden, state.read_words.flatten(1)], dim=1)
+        return output, state.cell, state.read_weights, state.token, state.read_slots
+
+    def _weights(self) -> Weights:
+        controller, interface = self.controller, self.interface
+        return Weights(
             controller.weight_ih,
             controller.weight_hh,
             controller.bias_ih,
             controller.bias_hh,
-            self.interface.weight,
-            self.interface.bias,
+            interface.weight,
+            interface.bias,
         )
+
+    def _state_of(
+        self,
+        before: SAMState,
+        output: Tensor,
+        cell: Tensor,
+        read_weights: Tensor,
+        token: Tensor,
+        read_slots: Tensor,
+        version: Version,
+    ) -> SAMState:
+        """The next state, from what `Unroll` returns of it."""
         hidden, read_words = output.split([self.hidden_size, output.shape[1] - self.hidden_size], 1)
-        next_state = self.state_type(
-            signature=state.signature,
+        return self.state_type(
+            signature=before.signature,
             hidden=hidden,
             cell=cell,
             read_words=read_words.unflatten(1, (self.num_heads, self.word_size)),
@@ -214,4 +264,3 @@ class SAM(MemoryModel):
             token=token,
             version=version,
         )
-        return self.output(outputs), next_state

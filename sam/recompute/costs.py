@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from sam.recompute.schedule import Schedule
 
 MIB = 2**20
 
@@ -35,11 +37,27 @@ class Costs(NamedTuple):
         return self.state + self.step + self.moving
 
 
+@runtime_checkable
+class RunsByPlan(Protocol):
+    """A model that goes over its steps by a plan itself: its state is more than tensors."""
+
+    def costs(self, batch_size: int) -> Costs:
+        """What the plan spends its budget on."""
+
+    def unroll_by_plan(self, plan: Schedule, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """`unroll`, keeping what the plan says."""
+
+
 _known: weakref.WeakKeyDictionary[nn.Module, dict[Any, Costs]] = weakref.WeakKeyDictionary()
 
 
 def of(model: Any, batch_size: int) -> Costs:
-    """Counted once for a model's sizes, dtype and device, on two steps of its own."""
+    """Counted once for a model's sizes, dtype and device, on two steps of its own.
+
+    A model that `RunsByPlan` says it.
+    """
+    if isinstance(model, RunsByPlan):
+        return model.costs(batch_size)
     like = next(model.parameters())
     known = _known.setdefault(model, {})
     key = batch_size, like.dtype, like.device

@@ -55,6 +55,8 @@ def unroll(model: Any, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
             "that the gradient of a step needs"
         )
     plan = schedule(num_steps, Units.of(budget - own.moving, own.state, own.step))
+    if isinstance(model, costs.RunsByPlan):
+        return model.unroll_by_plan(plan, inputs, state)
     start = costs.with_tensors(state, parts, [None] * len(parts))
     call = _Call(_Steps(model), tuple(parameters), start, tuple(parts), plan)
     outputs, state, *last = _Unroll.apply(call, *given)

@@ -40,13 +40,18 @@ class Settings:
         return 2 * self.word_size + 2
 
 
-def access(store: Store, tape: Views, journal: Journal, t: int, settings: Settings) -> None:
-    """Step t from M_{t-1} to M_t and the words r_t read from it, noted in tape and journal."""
+def access(
+    store: Store, journal: Journal, settings: Settings, tape: Views, t: int, *, first: int = 0
+) -> None:
+    """Step t from M_{t-1} to M_t and the words r_t read from it, noted in tape and journal.
+
+    first: the number in the pass of the tape's first step, for the error.
+    """
     interface = tape.interface[t]
     if not activate(interface, settings.word_size, settings.key_strength):
         raise FloatingPointError(
-            f"interface: got NaN or infinite values at step {t}, expected finite ones; have the "
-            "model's parameters diverged?"
+            f"interface: got NaN or infinite values at step {first + t}, expected finite ones; "
+            "have the model's parameters diverged?"
         )
     written_slots, written_weights = tape.read_slots[t], np.empty_like(tape.read_weights[t])
     read_slots, read_weights = tape.read_slots[t + 1], tape.read_weights[t + 1]
@@ -121,6 +126,14 @@ def _follow_links(
         journal.links,
     )
     return store.links.follow(tape.read_slots[t], tape.read_weights[t])
+
+
+def recall(settings: Settings, tape: Views, t: int) -> None:
+    """Activate p_t as step t did, of which the tape knows all that `access` found otherwise."""
+    interface = tape.interface[t]
+    activate(interface, settings.word_size, settings.key_strength)
+    if settings.has_modes:
+        activate_modes(interface, settings.first_mode)
 
 
 class AccessGradient:

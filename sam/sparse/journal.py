@@ -55,6 +55,18 @@ class Journal:
             links=links,
         )
 
+    def of_steps(self, start: int, stop: int) -> Journal:
+        """That of the steps from `start` to `stop`: views, with the links of all."""
+        steps = slice(start, stop)
+        return Journal(
+            slots=self.slots[steps],
+            rows=self.rows[steps],
+            fresh=self.fresh[steps],
+            moved=self.moved[steps],
+            followed_by=self.followed_by[steps],
+            links=self.links,
+        )
+
     def carry_rows(self, memory: np.ndarray, forward: bool) -> None:
         """Carry the memory [B, N, W] across all steps, forward or backward in time."""
         steps = range(len(self.slots))

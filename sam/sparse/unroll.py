@@ -7,19 +7,23 @@ rolls the memory back step by step (Rae et al. 2016, section 3.4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sam.sparse import lstm
 from sam.sparse.access import AccessGradient, Settings, access
+from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.record import Recorder
 from sam.sparse.store import Version
-from sam.sparse.tape import Tape, Views
+from sam.sparse.tape import Accesses, Tape, Views
 
 STEPS_VIEWED = 32  # views made ahead; each takes as much memory as some words
 
@@ -38,6 +42,27 @@ class Weights(NamedTuple):
     interface_bias: Tensor
 
 
+class Projections(NamedTuple):
+    """The weights as the steps use them: x_t and [h_{t-1}, r_{t-1}] to gates, h_t to p_t."""
+
+    from_inputs: Tensor  # [I, 4C]
+    from_state: Tensor  # [C + H W, 4C]
+    bias: Tensor  # [4C]
+    interface: Tensor  # [C, H P]
+    interface_bias: Tensor  # [H P]
+
+    @classmethod
+    def of(cls, weights: Weights, input_size: int) -> Projections:
+        from_inputs, from_words = weights.inputs[:, :input_size], weights.inputs[:, input_size:]
+        return cls(
+            from_inputs.t(),
+            torch.cat([weights.hidden, from_words], dim=1).t(),
+            weights.input_bias + weights.hidden_bias,
+            weights.interface.t(),
+            weights.interface_bias,
+        )
+
+
 def run(
     inputs: Tensor, weights: Weights, tape: Tape, version: Version, settings: Settings
 ) -> tuple[Journal, Version]:
@@ -45,32 +70,50 @@ def run(
 
     inputs: [T, B, I]. After a failure everything stands as if the steps had not been tried.
     """
+    store, projections = version.store, Projections.of(weights, inputs.shape[2])
+    with journal_from(version, len(inputs), tape.read_slots.shape[1:]) as journal:
+        make_steps(inputs, projections, tape, partial(access, store, journal, settings))
+    return journal, store.advance(journal)
+
+
+@contextlib.contextmanager
+def journal_from(version: Version, num_steps: int, read_shape: Sequence[int]) -> Iterator[Journal]:
+    """The journal of the T steps that the block makes from `version` on, each by `access`.
+
+    read_shape: B, H, K. If the block fails, everything stands as if it had made none.
+    """
     store = version.store
     store.stand_at(version)
-    num_steps, _, input_size = inputs.shape
-    size = weights.hidden.shape[1]
-    from_inputs = weights.inputs[:, :input_size].t()
-    from_state = torch.cat([weights.hidden, weights.inputs[:, input_size:]], dim=1).t()
-    interface = weights.interface.t()
-    bias = weights.input_bias + weights.hidden_bias
-    torch.addmm(bias, inputs.flatten(0, 1), from_inputs, out=tape.gates.flatten(0, 1))
     links = store.links.journal() if store.links is not None else None
-    journal = Journal.empty(num_steps, tuple(tape.read_slots.shape[1:]), store.memory, links)
-    arrays = Views(tape)
-    states, heads_of_all = tape.outputs, tape.interface.flatten(2)
-    steps = _by_step(states[:-1], states[1:, :, :size], tape.gates, heads_of_all)
+    journal = Journal.empty(num_steps, tuple(read_shape), store.memory, links)
     try:
-        for t, (before, hidden, gates, heads) in enumerate(steps):
-            gates.addmm_(before, from_state)
-            lstm.step(arrays.gates[t], arrays.cells[t], arrays.cells[t + 1], arrays.hidden[t + 1])
-            torch.addmm(weights.interface_bias, hidden, interface, out=heads)
-            access(store, arrays, journal, t, settings)
+        yield journal
     except BaseException:
         store.abandon(journal)
         raise
     if links is not None:
         links.trim()
-    return journal, store.advance(journal)
+
+
+def make_steps(
+    inputs: Tensor, weights: Projections, tape: Tape, read: Callable[[Views, int], None]
+) -> None:
+    """The controller's steps [T, B, I], filling the tape.
+
+    read: takes the tape and t, whose p_t is known, and activates p_t; then the tape has r_t.
+    """
+    size = tape.cells.shape[2]
+    torch.addmm(
+        weights.bias, inputs.flatten(0, 1), weights.from_inputs, out=tape.gates.flatten(0, 1)
+    )
+    arrays = Views(tape)
+    states, heads_of_all = tape.outputs, tape.interface.flatten(2)
+    steps = _by_step(states[:-1], states[1:, :, :size], tape.gates, heads_of_all)
+    for t, (before, hidden, gates, heads) in enumerate(steps):
+        gates.addmm_(before, weights.from_state)
+        lstm.step(arrays.gates[t], arrays.cells[t], arrays.cells[t + 1], arrays.hidden[t + 1])
+        torch.addmm(weights.interface_bias, hidden, weights.interface, out=heads)
+        read(arrays, t)
 
 
 def _by_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -105,9 +148,8 @@ class Unroll(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Any, ...]:
         parameters = Weights(*weights)
-        state = (output, cell, read_slots, read_weights)
-        interface_size = len(parameters.interface_bias)
-        tape = Tape.start(len(inputs), interface_size, settings.num_modes, state)
+        accesses = Accesses.start(len(inputs), settings.num_modes, read_slots, read_weights)
+        tape = Tape.over(accesses, len(parameters.interface_bias), output, cell)
         journal, after = run(inputs, parameters, tape, version, settings)
         if recorder is not None:
             queries = tape.interface[..., : settings.word_size]
@@ -134,18 +176,29 @@ class Unroll(torch.autograd.Function):
         inputs, *saved = ctx.saved_tensors
         count = len(Weights._fields)
         weights, tape = Weights(*saved[:count]), Tape(*saved[count:])
-        gradient = _Gradient(ctx, weights, tape, (output, cell, read_weights))
-        gradient.run(outputs, keep_memory_gradient=ctx.needs_input_grad[4])
+        store = ctx.after.store
+        gradient = StepsGradient(
+            weights,
+            tape,
+            ctx.journal,
+            ctx.settings,
+            (output, cell, read_weights),
+            store.memory,
+            store.begin_backward(ctx.after),
+        )
+        to_memory = gradient.run(outputs)
+        store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[4] else None)
+        del to_memory
         to_inputs = None
         if ctx.needs_input_grad[0]:
             to_inputs = gradient.lstm.gates @ weights.inputs[:, : inputs.shape[2]]
-        to_state = (gradient.output, gradient.lstm.cell, torch.from_numpy(gradient.memory.weights))
+        to_state = gradient.state
         to_weights = gradient.of_weights(inputs)
         return to_inputs, *to_state, torch.zeros_like(token), *[None] * 4, *to_weights
 
 
-class _Gradient:
-    """The way back through the steps of a pass.
+class StepsGradient:
+    """The way back through the steps of a tape.
 
     output: [B, C + H W], dL/d[h, r] of the step that was reached, as far as it is known. lstm,
     memory: the gradients of the controller and of the access.
@@ -153,30 +206,31 @@ class _Gradient:
 
     def __init__(
         self,
-        ctx: Any,
         weights: Weights,
         tape: Tape,
+        journal: Journal,
+        settings: Settings,
         state: tuple[Tensor, Tensor, Tensor],
+        memory: np.ndarray,
+        memory_gradient: SparseGradient,
     ) -> None:
-        """state: dL/d[h_T, r_T], dL/dc_T, dL/dw^R_T, as far as later passes know them."""
+        """journal: of the tape's steps. state: dL/d[h_T, r_T], dL/dc_T, dL/dw^R_T, as far as what
+        comes after the tape knows them. memory, memory_gradient: M_T and dL/dM_T, taken over."""
         output, cell, read_weights = (
             part.clone(memory_format=torch.contiguous_format) for part in state
         )
-        self.weights, self.tape, self.before = weights, tape, ctx.before
-        self.output = output
+        self.weights, self.tape, self.output = weights, tape, output
         self.lstm = lstm.StepsGradient(tape.gates, tape.cells, cell)
-        self.store = ctx.after.store
         self.memory = AccessGradient(
-            self.store.memory,
-            Views(tape),
-            ctx.journal,
-            ctx.settings,
-            read_weights.numpy(),
-            self.store.begin_backward(ctx.after),
+            memory, Views(tape), journal, settings, read_weights.numpy(), memory_gradient
         )
 
-    def run(self, outputs: Tensor, *, keep_memory_gradient: bool) -> None:
-        """Go back over all steps. outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside."""
+    def run(self, outputs: Tensor) -> SparseGradient:
+        """Go back over all steps; returns dL/dM before them, where the memory then stands.
+
+        outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside. After a failure the memory stands
+        where it stood.
+        """
         size = self.lstm.cell.shape[1]
         read_size = self.output.shape[1] - size
         # Not joined as in `run`: memory is at its tightest here.
@@ -196,8 +250,12 @@ class _Gradient:
         except BaseException:
             self.memory.give_up()
             raise
-        gradient = self.memory.release_gradient()
-        self.store.end_backward(self.before, gradient if keep_memory_gradient else None)
+        return self.memory.release_gradient()
+
+    @property
+    def state(self) -> tuple[Tensor, Tensor, Tensor]:
+        """dL/d[h, r], dL/dc and dL/dw^R of the step that was reached."""
+        return self.output, self.lstm.cell, torch.from_numpy(self.memory.weights)
 
     def of_weights(self, inputs: Tensor) -> Weights:
         """dL/d of the weights, once all steps have been gone back over."""

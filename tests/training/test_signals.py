@@ -17,6 +17,14 @@ from tests.training.small_runs import assert_same_run, checkpoint, flags
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_in_a_terminal():
+    """A shell's background job is started with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(forked, tmp_path, name):
     alone, stopped = tmp_path / "alone", tmp_path / "stopped"

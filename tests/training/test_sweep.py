@@ -92,7 +92,7 @@ class TestWhichRuns:
             ({"seeds": 3}, "seeds: got 3, expected a list of integers"),
             ({"runs": [{"model": "rnn"}]}, "model: got 'rnn', expected one of lstm, ntm"),
             ({"runs": [{"task": "copy"}]}, "model: got None, expected one of lstm, ntm"),
-            ({"modle": 1}, "modle.* expected of model.*; did you mean 'model'"),
+            ({"modle": 1}, "modle.* expected one of model.*; did you mean 'model'"),
             ({"model_settings": {"link_size": 8}}, "model_settings.link_size: got one, expected"),
             ({"task_settings": {"max_pairs": 8}}, "task_settings.max_pairs: got one, expected"),
         ],

@@ -155,8 +155,18 @@ def _draw_generalisation(panel: Axes, curve: Curve, rows: pd.DataFrame, value: s
         x, y = mean.level.to_numpy(float), mean["mean"].to_numpy(float)
         edge = {"markeredgecolor": curve.colour, "markeredgewidth": 1.0}
         panel.plot(x, y, **curve.style() | {"markevery": None} | edge | changes)
-        if reads == "kept":
-            band(panel, curve, x, mean)
+    # A seed that has not learned the task hides in a mean what the others can do.
+    kept = rows[rows.reads == "kept"]
+    for _, own in kept.sort_values("level").groupby("run"):
+        if kept.run.nunique() > 1:
+            panel.plot(
+                own.level.to_numpy(float),
+                own[value].to_numpy(float),
+                color=curve.colour,
+                linewidth=0.7,
+                alpha=0.55,
+                zorder=2,
+            )
 
 
 def _generalisation(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -30,7 +30,7 @@ CAPTIONS = {
         "it reached. A marker is where a run ended, a cross where it diverged."
     ),
     "figure_8": (
-        "Held-out sequences, after training. Means over seeds, shaded by one standard deviation; "
+        "Held-out sequences, after training. Thick: means over seeds; thin: each of them; "
         "dashed: the same models with what they read replaced by zeros, which is what they can do "
         "without their memory. Dotted: the most pairs that any seed was trained on. Guessing costs "
         "a bit per bit asked for, and gets half of them wrong."

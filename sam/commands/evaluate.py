@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sam import checks
-from sam.commands.options import pair
+from sam.commands.options import add_pairs
 from sam.training import evaluation, metrics
 from sam.training.settings import check_levels, check_seed
 
@@ -35,13 +35,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--sequences", type=int, metavar="N", help="default: the run's")
     parser.add_argument("--batch-size", type=int, default=64, metavar="B", help="default: 64")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
-    parser.add_argument(
+    add_pairs(
+        parser,
         "--model-set",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="another setting than in training, such as memory_size=1048576 or ann=lsh",
+        "another setting than in training, such as memory_size=1048576 or ann=lsh",
     )
     parser.set_defaults(run=run)
 

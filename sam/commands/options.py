@@ -41,3 +41,10 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
             merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
         )
     return both
+
+
+def add_pairs(parser: Any, flag: str, help: str) -> None:
+    """A flag that takes KEY=VALUE and may be given several times."""
+    parser.add_argument(
+        flag, type=pair, action="append", default=[], metavar="KEY=VALUE", help=help
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sam import training
-from sam.commands.options import merged, pair, read_toml
+from sam.commands.options import add_pairs, merged, pair, read_toml
 from sam.models import MODELS
 from sam.tasks import TASKS
 from sam.training import parallel
@@ -62,22 +62,8 @@ def add_settings(parser: argparse.ArgumentParser, several: bool = False) -> None
     what.add_argument("--ann", help="the index of SAM and SDNC, by name", **each)
     for size in SIZES:
         what.add_argument(f"--{size.replace('_', '-')}", type=int, metavar="N")
-    what.add_argument(
-        "--model-set",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other setting of the model",
-    )
-    what.add_argument(
-        "--task-set",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting of the task, such as max_length=10",
-    )
+    add_pairs(what, "--model-set", "any other setting of the model")
+    add_pairs(what, "--task-set", "a setting of the task, such as max_length=10")
     how = parser.add_argument_group("how")
     how.add_argument("--optimizer", help=f"one of {', '.join(OPTIMIZERS)}; default: adam")
     how.add_argument("--learning-rate", type=float, metavar="X", help="default: 0.001")
@@ -88,14 +74,7 @@ def add_settings(parser: argparse.ArgumentParser, several: bool = False) -> None
         help="of the episodes, at the end, in which the learning rate falls to 0; default: 0",
     )
     how.add_argument("--clip-norm", type=float, metavar="X", help="of the gradient; default: 10")
-    how.add_argument(
-        "--optimizer-set",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="another argument of torch's optimizer, such as momentum=0.9",
-    )
+    add_pairs(how, "--optimizer-set", "another argument of torch's optimizer, such as momentum=0.9")
     how.add_argument(
         "--curriculum",
         nargs="*",

@@ -31,9 +31,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class OptimizerSettings:
     """How parameters follow gradients.
 
-    name: "adam", "rmsprop" or "sgd". cooldown: the share, in [0, 1], of the run's episodes at its
-    end over which the learning rate falls linearly to 0. clip_norm: the global norm that gradients
-    are scaled down to. options: further arguments of torch's class, such as momentum or eps.
+    name: "adam", "rmsprop" or "sgd". learning_rate: until the cooldown. cooldown: the share, in
+    [0, 1], of the run's episodes at its end over which the learning rate falls linearly to 0.
+    clip_norm: the global norm that gradients are scaled down to. options: further arguments of
+    torch's class, such as momentum or eps.
     """
 
     name: str = "adam"
@@ -181,7 +182,7 @@ class RunSettings:
         free = {"name", "minutes", "evaluate", "sequences"}
         if not self.optimizer.cooldown:  # else it follows from the budget
             free.add("episodes")
-        own, theirs = _flat(self.as_mapping()), _flat(other.as_mapping())
+        own, theirs = flat(self.as_mapping()), flat(other.as_mapping())
         return {
             name: (own.get(name), theirs.get(name))
             for name in own | theirs
@@ -223,14 +224,14 @@ def plain(name: str, value: Any) -> Any:
     raise TypeError(f"{name}: got {value!r}, expected a number, string, list or table")
 
 
-def _flat(mapping: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat(mapping: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Tables within a mapping, unfolded: {"a": {"b": 1}} is {"a.b": 1}."""
-    flat: dict[str, Any] = {}
+    unfolded: dict[str, Any] = {}
     for name, value in mapping.items():
-        flat |= (
-            _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        unfolded |= (
+            flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
         )
-    return flat
+    return unfolded
 
 
 def _index(table: Mapping[str, Any]) -> ann_backends.Settings:

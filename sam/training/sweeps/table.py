@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sam.training import metrics
 from sam.training.files import replacing
 from sam.training.folder import RunFolder
-from sam.training.settings import RunSettings
+from sam.training.settings import RunSettings, flat
 from sam.training.sweeps.outcome import Outcome
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 def write(folder: Path, runs: Sequence[Run]) -> None:
     """Write table.csv, the same for the same runs wherever they ran, and times.csv."""
     runs = sorted(runs, key=lambda run: (run.settings.name, run.settings.seed))
-    differing = _differing([_flat(run.settings.as_mapping()) for run in runs])
+    differing = _differing([_cells(run.settings) for run in runs])
     columns = (*WHICH, *differing, "status", "message", *TRAINING, *EVALUATION)
     rows = [row for run in runs for row in _rows(run, differing)]
     _write_csv(folder / "table.csv", columns, rows)
@@ -56,7 +56,7 @@ def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
     settings, outcome = run.settings, run.outcome
     ann = settings.as_mapping()["model_settings"].get("ann")
     files = RunFolder(run.folder)
-    flat = _flat(settings.as_mapping())
+    cells = _cells(settings)
     last: Row = next(reversed(list(metrics.read(files.metrics))), {})
     own = {
         "name": settings.name,
@@ -64,7 +64,7 @@ def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
         "task": settings.task,
         "ann": ann.get("name") if isinstance(ann, Mapping) else ann,
         "seed": settings.seed,
-        **{name: flat.get(name) for name in differing},
+        **{name: cells.get(name) for name in differing},
         "status": outcome.status,
         "message": outcome.message,
         "minibatches": outcome.minibatch,
@@ -96,15 +96,12 @@ def _time(run: Run) -> Row:
     }
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables within tables by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.dumps(value) if isinstance(value, list) else value
-    return flat
+def _cells(settings: RunSettings) -> dict[str, Any]:
+    """A run's settings, tables unfolded, as a row can hold them."""
+    return {
+        name: json.dumps(value) if isinstance(value, list) else value
+        for name, value in flat(settings.as_mapping()).items()
+    }
 
 
 def _differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -49,12 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings = loaded.settings
     torch.set_num_threads(settings.threads)
     task = settings.build_task()
-    levels = tuple(arguments.levels or settings.evaluate or (task.min_level, task.max_level))
+    levels = tuple(arguments.levels or settings.evaluate or task.evaluation_levels)
     sequences = settings.sequences if arguments.sequences is None else arguments.sequences
     check_levels("levels", levels, task)
     checks.positive_sizes(sequences=sequences, batch_size=arguments.batch_size)
     check_seed(arguments.seed)
-    print(f"{'level':>8} {'reads':>7} {'cost, bits':>11} {'chance':>8} {task.unit:>28}")
+    task.prepare()
+    header = f"{'split':>10} {'level':>6} {'reads':>7} {'cost, bits':>11} {'chance':>8}"
+    print(f"{header} {task.unit:>28} {'of':>7}")
     for record in evaluation.evaluate_all(
         loaded.model,
         task,
@@ -64,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     ):
         print(
-            f"{record['level']:>8} {record['reads']:>7} {record['cost']:>11.3f} "
-            f"{record['chance']:>8g} {record['errors']:>28.3f}",
+            f"{record['split']:>10} {record['level']:>6} {record['reads']:>7} "
+            f"{record['cost']:>11.3f} {record['chance']:>8.1f} {record['errors']:>28.3f} "
+            f"{record['scored']:>7.1f}",
             flush=True,
         )
         at = {"kind": "evaluation", "minibatch": loaded.minibatch, "episodes": loaded.episodes}

@@ -6,6 +6,7 @@ import inspect
 
 from sam import checks
 from sam.tasks.associative_recall import AssociativeRecall
+from sam.tasks.babi import Babi
 from sam.tasks.copy import Copy
 from sam.tasks.priority_sort import PrioritySort
 from sam.tasks.repeat_copy import RepeatCopy
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
     "associative_recall": AssociativeRecall,
     "priority_sort": PrioritySort,
     "repeat_copy": RepeatCopy,
+    "babi": Babi,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -26,6 +27,8 @@ class Task(abc.ABC):
 
     unit: ClassVar[str]
     """What `errors` counts."""
+    splits: ClassVar[tuple[str, ...]] = ("fresh",)
+    """What a trained model is evaluated on: each a name that `held_out` takes."""
 
     @property
     @abc.abstractmethod
@@ -60,6 +63,27 @@ class Task(abc.ABC):
         integer of at least 1, and for a level above level_limit.
         """
 
+    def prepare(self) -> None:
+        """Read what sampling needs, if it is not there yet; DataError says what is missing."""
+        return None
+
+    @property
+    def evaluation_levels(self) -> tuple[int, ...]:
+        """The levels at which a trained model is evaluated, unless others are asked for."""
+        return (self.min_level, self.max_level)
+
+    def held_out(
+        self, split: str, level: int, sequences: int, batch_size: int, generator: torch.Generator
+    ) -> Iterator[Episode]:
+        """Minibatches of one of `splits`, nothing of which `sample` gives.
+
+        `sequences` of them in all, or as many as there are; at most batch_size at once.
+        """
+        checks.one_of("split", split, self.splits)
+        checks.positive_sizes(sequences=sequences, batch_size=batch_size)
+        for start in range(0, sequences, batch_size):
+            yield self.sample(min(batch_size, sequences - start), generator, level)
+
     def longest(self, batch_size: int, generator: torch.Generator) -> Episode:
         """A minibatch of the longest episodes that `sample` makes by itself."""
         return self.sample(batch_size, generator, self.max_level)
@@ -75,6 +99,14 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def errors(self, outputs: Tensor, episode: Episode) -> Tensor:
         """What is wrong in each sequence at its scored steps, in `unit`: float64 [B]."""
+
+    @abc.abstractmethod
+    def scored(self, episode: Episode) -> Tensor:
+        """The most that `errors` can be for each sequence, all its answers wrong: float64 [B]."""
+
+    def breakdown(self, outputs: Tensor, episode: Episode) -> dict[str, Tensor]:
+        """Further measures of each sequence, by name, float64 [B, ...]; evaluation means them."""
+        return {}
 
     @abc.abstractmethod
     def chance(self, level: int) -> float:
@@ -119,6 +151,9 @@ class BitTask(Task):
         """How many of each sequence's scored bits the logits are on the wrong side of."""
         targets = _targets_like(outputs, episode)
         return _sum_of_scored((outputs > 0) != (targets > 0.5), episode)
+
+    def scored(self, episode: Episode) -> Tensor:
+        return episode.mask.sum(0, dtype=torch.float64) * episode.targets.shape[-1]
 
 
 def _targets_like(outputs: Tensor, episode: Episode) -> Tensor:

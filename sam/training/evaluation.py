@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from sam import checks
 from sam.model import MemoryModel, RecurrentModel
 from sam.tasks import Task
 from sam.training.folder import RunFolder
@@ -24,30 +25,42 @@ def evaluate(
     task: Task,
     level: int,
     *,
+    split: str | None = None,
     sequences: int = 256,
     batch_size: int = 64,
     seed: int = 0,
-) -> dict[str, float]:
-    """Mean loss (nats per target), cost (bits per sequence), errors (the task's unit) and chance.
+) -> dict[str, Any]:
+    """Means over held-out sequences of one level, which may be beyond those trained on.
 
-    On `sequences` fresh sequences of one level, which may be beyond those trained on. chance: the
-    cost of guessing.
+    loss (nats per target), cost (bits per sequence), errors (the task's unit), scored (the most
+    that errors could be), chance (the cost of guessing), and what the task's `breakdown` adds.
+    split: one of the task's, by default its last. sequences: so many, or all that the split has.
     """
-    checks.positive_sizes(sequences=sequences, batch_size=batch_size)
     check_seed(seed)
     generator = torch.Generator().manual_seed(HELD_OUT_SEED + seed)
-    sums, left = {"loss": 0.0, "cost": 0.0, "errors": 0.0}, sequences
-    while left:
-        episode = task.sample(min(batch_size, left), generator, level)
+    split = split or task.splits[-1]
+    sums, seen = {"loss": 0.0}, 0
+    for episode in task.held_out(split, level, sequences, batch_size, generator):
         size = episode.inputs.shape[1]
         with torch.no_grad():
             outputs, _ = model(episode.inputs)
+            parts = {
+                "cost": task.cost(outputs, episode),
+                "errors": task.errors(outputs, episode),
+                "scored": task.scored(episode),
+                **task.breakdown(outputs, episode),
+            }
             sums["loss"] += size * float(task.loss(outputs, episode))
-            sums["cost"] += float(task.cost(outputs, episode).sum())
-            sums["errors"] += float(task.errors(outputs, episode).sum())
-        left -= size
-    means = {name: total / sequences for name, total in sums.items()}
-    return means | {"chance": task.chance(level)}
+        for name, part in parts.items():
+            sums[name] = sums.get(name, 0.0) + part.sum(0).numpy()
+        seen += size
+    means = {name: (total / seen) for name, total in sums.items()}
+    return {
+        "split": split,
+        "sequences": seen,
+        **{name: np.asarray(mean).tolist() for name, mean in means.items()},
+        "chance": task.chance(level),
+    }
 
 
 def without_reads(model: MemoryModel) -> MemoryModel:
@@ -65,24 +78,23 @@ def without_reads(model: MemoryModel) -> MemoryModel:
 def evaluate_all(
     model: RecurrentModel, task: Task, levels: tuple[int, ...], sequences: int, **options: Any
 ) -> Iterator[dict[str, Any]]:
-    """A record per level, as the model is and, if it has a memory, with its reads zeroed."""
+    """A record per split and level, as the model is and, if it has a memory, with reads zeroed."""
     models = {"kept": model}
     if isinstance(model, MemoryModel):
         models["zeroed"] = without_reads(model)
-    for level in levels:
+    for split, level in itertools.product(task.splits, levels):
         for reads, each in models.items():
             yield {
                 "level": level,
                 "reads": reads,
-                "sequences": sequences,
-                **evaluate(each, task, level, sequences=sequences, **options),
+                **evaluate(each, task, level, split=split, sequences=sequences, **options),
             }
 
 
 def evaluate_trainer(trainer: Trainer) -> Iterator[dict[str, Any]]:
     """The records of `evaluation.jsonl` at the end of a run."""
     settings = trainer.settings
-    levels = settings.evaluate or (trainer.task.min_level, trainer.task.max_level)
+    levels = settings.evaluate or trainer.task.evaluation_levels
     for record in evaluate_all(trainer.model, trainer.task, levels, settings.sequences):
         yield {
             "kind": "evaluation",

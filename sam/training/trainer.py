@@ -47,6 +47,7 @@ class Trainer:
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self.task = settings.build_task()
+        self.task.prepare()
         torch.manual_seed(settings.seed)
         self.model = settings.build_model()
         self._parameters = list(self.model.parameters())

@@ -148,7 +148,7 @@ def test_the_command_prints_a_table_and_adds_its_lines(trained, capsys):
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1]
     header, *rows = tables[0].splitlines()
-    assert header.split()[:2] == ["level", "reads"]
+    assert header.split()[:3] == ["split", "level", "reads"]
     assert [row.split()[:2] for row in rows] == [
         [str(level), reads] for level, reads in itertools.product([4, 40], ["kept", "zeroed"])
     ]

@@ -1,0 +1,1 @@
+"""Data sets: bAbI and Omniglot, from a folder or a checked download."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,18 +13,7 @@ import numpy as np
 from sam.data.source import DataError
 
 # The words of tasks 1 to 20, questions and answers, in English.
-WORDS = """
-a above afraid after afternoon afterwards and antoine apple are back bathroom bedroom before below
-bernhard bigger bill blue bored box brian carrying cat cats chest chocolate chocolates cinema color
-container daniel did discarded do does down dropped e east either emily evening fit fits following
-football fred frog from garden gave gertrude get give go got grabbed gray green greg hallway handed
-he how hungry in inside is jason jeff jessica john journeyed julie julius kitchen left lily lion
-longer many mary maybe mice milk morning mouse moved n no none north not nothing objects of office
-one or pajamas park passed picked pink put received rectangle red rhino right s sandra school she
-sheep south sphere square suitcase sumit swan than that the then there they thirsty this three tired
-to took travelled triangle two up w was went west what where white who why will winona wolf wolves
-yann yellow yes yesterday you
-""".split()
+WORDS = tuple(importlib.resources.files(__package__).joinpath("babi_words.txt").read_text().split())
 STOP, QUESTION, ANSWER = ".", "?", "-"
 SYMBOLS = (*WORDS, STOP, QUESTION, ANSWER)
 _NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS)}

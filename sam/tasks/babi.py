@@ -51,7 +51,9 @@ class Babi(ClassTask):
         for task in self.tasks:
             checks.positive_sizes(tasks=task)
             if task not in babi.TASKS:
-                raise ValueError(f"tasks: got {task}, expected integers from 1 to {len(babi.TASKS)}")
+                raise ValueError(
+                    f"tasks: got {task}, expected integers from 1 to {len(babi.TASKS)}"
+                )
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
 
     @property
@@ -136,13 +138,15 @@ class Babi(ClassTask):
         return _buckets(self.version, tasks, self.data_dir)
 
     def _episode(self, stories: list[Encoded], level: int | None) -> Episode:
-        longest = max(len(story.symbols) for story in stories)
-        inputs = torch.zeros(longest, len(stories), self.input_size)
-        answers = np.full((longest, len(stories)), NO_ANSWER)
-        for column, story in enumerate(stories):
-            symbols = torch.from_numpy(story.symbols.astype(np.int64))
-            inputs[:, column].scatter_(1, symbols.unsqueeze(1), 1.0)
-            answers[: len(symbols), column] = story.answers
+        lengths = np.array([len(story.symbols) for story in stories])
+        shape = (int(lengths.max()), len(stories))
+        steps = np.concatenate([np.arange(length) for length in lengths])
+        columns = np.repeat(np.arange(len(stories)), lengths)
+        inputs = torch.zeros(*shape, self.input_size)
+        symbols = np.concatenate([story.symbols for story in stories])
+        inputs.numpy()[steps, columns, symbols] = 1
+        answers = np.full(shape, NO_ANSWER)
+        answers[steps, columns] = np.concatenate([story.answers for story in stories])
         targets = torch.from_numpy(answers)
         mask = targets != NO_ANSWER
         return Episode(inputs, targets.clamp(min=0), mask, level=level or self.max_level)
@@ -152,7 +156,7 @@ class Babi(ClassTask):
 def _buckets(version: str, tasks: tuple[int, ...], data_dir: str | None) -> Buckets[Encoded]:
     """The training stories, each task with the same weight in all."""
     splits = babi.load(version, tasks, data_dir)
-    stories, weights = [], list[float]()
+    stories, weights = list[Encoded](), list[float]()
     for task in tasks:
         stories += splits[task].train
         weights += [1 / len(splits[task].train)] * len(splits[task].train)

@@ -8,6 +8,7 @@ from sam import checks
 from sam.tasks.associative_recall import AssociativeRecall
 from sam.tasks.babi import Babi
 from sam.tasks.copy import Copy
+from sam.tasks.omniglot import Omniglot
 from sam.tasks.priority_sort import PrioritySort
 from sam.tasks.repeat_copy import RepeatCopy
 from sam.tasks.task import Task
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     "priority_sort": PrioritySort,
     "repeat_copy": RepeatCopy,
     "babi": Babi,
+    "omniglot": Omniglot,
 }
 
 

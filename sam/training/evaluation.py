@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from sam.model import MemoryModel, RecurrentModel
@@ -39,26 +38,26 @@ def evaluate(
     check_seed(seed)
     generator = torch.Generator().manual_seed(HELD_OUT_SEED + seed)
     split = split or task.splits[-1]
-    sums, seen = {"loss": 0.0}, 0
+    sums, seen = dict[str, Any](), 0
     for episode in task.held_out(split, level, sequences, batch_size, generator):
         size = episode.inputs.shape[1]
         with torch.no_grad():
             outputs, _ = model(episode.inputs)
+            loss = torch.full((size,), float(task.loss(outputs, episode)), dtype=torch.float64)
             parts = {
+                "loss": loss,
                 "cost": task.cost(outputs, episode),
                 "errors": task.errors(outputs, episode),
                 "scored": task.scored(episode),
                 **task.breakdown(outputs, episode),
             }
-            sums["loss"] += size * float(task.loss(outputs, episode))
         for name, part in parts.items():
-            sums[name] = sums.get(name, 0.0) + part.sum(0).numpy()
+            sums[name] = sums.get(name, 0.0) + part.sum(0)
         seen += size
-    means = {name: (total / seen) for name, total in sums.items()}
     return {
         "split": split,
         "sequences": seen,
-        **{name: np.asarray(mean).tolist() for name, mean in means.items()},
+        **{name: (total / seen).tolist() for name, total in sums.items()},
         "chance": task.chance(level),
     }
 

@@ -146,6 +146,8 @@ def _log(files: RunFolder, trainer: Trainer, sums: metrics.Sums, board: metrics.
             **means,
             "level": trainer.level,
             "seconds": round(trainer.seconds, 3),
+            "data_seconds": round(trainer.data_seconds, 3),
+            "model_seconds": round(trainer.model_seconds, 3),
         },
     )
     for name, value in means.items():

@@ -41,7 +41,8 @@ class Step(NamedTuple):
 class Trainer:
     """A run in memory, from its start; `state` and `load` carry it from process to process.
 
-    minibatch: how many have been trained on. seconds: of training.
+    minibatch: how many have been trained on. seconds: of training; data_seconds of them went into
+    drawing minibatches, model_seconds into the model's forward and backward passes.
     """
 
     def __init__(self, settings: RunSettings) -> None:
@@ -61,7 +62,7 @@ class Trainer:
         )
         self._episodes = iter(self.minibatches)
         self.minibatch = 0
-        self.seconds = 0.0
+        self.seconds = self.data_seconds = self.model_seconds = 0.0
 
     @property
     def episodes(self) -> int:
@@ -87,13 +88,17 @@ class Trainer:
 
         Raises Diverged, with parameters and optimizer as before, if loss or gradient explode.
         """
-        started = time.monotonic()
+        started = time.perf_counter()
         episode = next(self._episodes)
+        drawn = time.perf_counter()
         outputs = self._outputs(episode)
+        forward = time.perf_counter()
         loss = self.task.loss(outputs, episode)
         for parameter in self._parameters:
             parameter.grad = None
+        scored = time.perf_counter()
         loss.backward()
+        backward = time.perf_counter()
         measured = self._measure(loss, outputs, episode)
         parallel.average_gradients(self.model)
         norm = clip_gradients(self._parameters, self.settings.optimizer.clip_norm)
@@ -108,7 +113,9 @@ class Trainer:
         self.optimizer.step()
         self.minibatches.note(measured.loss)
         self.minibatch += 1
-        self.seconds += time.monotonic() - started
+        self.data_seconds += drawn - started
+        self.model_seconds += forward - drawn + backward - scored
+        self.seconds += time.perf_counter() - started
         return measured
 
     def _outputs(self, episode: Episode) -> Tensor:
@@ -145,6 +152,7 @@ class Trainer:
             "random": torch.get_rng_state(),
             "minibatch": self.minibatch,
             "seconds": self.seconds,
+            "seconds_of": {"data": self.data_seconds, "model": self.model_seconds},
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -159,6 +167,9 @@ class Trainer:
             self.minibatches.load_state_dict(state["minibatches"])
             torch.set_rng_state(state["random"])
             self.minibatch, self.seconds = int(state["minibatch"]), float(state["seconds"])
+            parts = state.get("seconds_of", {})  # older checkpoints have none
+            self.data_seconds = float(parts.get("data", 0))
+            self.model_seconds = float(parts.get("model", 0))
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint: got parts that do not belong together, expected those of a run "

@@ -42,6 +42,10 @@ def test_scores_are_those_of_a_loop_over_the_bits(task, dtype):
     assert task.errors(outputs, episode).tolist() == wrong
     assert task.cost(outputs, episode).tolist() == pytest.approx(cost, rel=1e-5)
     bits = int(episode.mask.sum()) * task.output_size
+    assert float(task.scored(episode).sum()) == bits
+    assert task.scored(episode).tolist() == [
+        int(column.sum()) * task.output_size for column in episode.mask.unbind(1)
+    ]
     nats = sum(cost) * math.log(2) / bits
     assert task.loss(outputs, episode).item() == pytest.approx(nats, rel=1e-5)
     assert task.loss(outputs, episode).dtype == dtype

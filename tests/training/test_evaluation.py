@@ -39,6 +39,8 @@ def test_guessing_costs_what_chance_says_and_gets_half_wrong():
     assert [part.shape[1] for part in asked] == [32, 32, 32, 4]
     assert scores["cost"] == pytest.approx(scores["chance"]) == pytest.approx(48)
     assert scores["loss"] == pytest.approx(math.log(2))
+    assert scores["scored"] == 48
+    assert (scores["split"], scores["sequences"]) == ("fresh", 100)
     assert scores["errors"] == pytest.approx(24, abs=5 * math.sqrt(48 / 4 / 100))
 
 
@@ -149,8 +151,8 @@ def test_the_command_prints_a_table_and_adds_its_lines(trained, capsys):
     assert tables[0] == tables[1]
     header, *rows = tables[0].splitlines()
     assert header.split()[:3] == ["split", "level", "reads"]
-    assert [row.split()[:2] for row in rows] == [
-        [str(level), reads] for level, reads in itertools.product([4, 40], ["kept", "zeroed"])
+    assert [row.split()[:3] for row in rows] == [
+        ["fresh", str(level), reads] for level, reads in itertools.product([4, 40], ["kept", "zeroed"])
     ]
     added = lines(folder / "evaluation.jsonl")[len(before) :]
     assert len(added) == 8
@@ -159,7 +161,7 @@ def test_the_command_prints_a_table_and_adds_its_lines(trained, capsys):
     assert model.memory_size == 64
     scores = evaluate(model, tasks.Copy(bits=3, max_length=4), 40, sequences=12)
     assert {name: added[2][name] for name in scores} == scores
-    assert float(rows[2].split()[2]) == pytest.approx(scores["cost"], abs=1e-3)
+    assert float(rows[2].split()[3]) == pytest.approx(scores["cost"], abs=1e-3)
     # What the end of the run wrote is written anew when it is resumed; these lines stay.
     train(settings("sam", minibatches=150), folder, resume=True)
     assert lines(folder / "evaluation.jsonl") == added + before

@@ -23,6 +23,9 @@ def test_lines_are_means_of_the_minibatches_since_the_last(tmp_path):
     assert (first["episodes"], second["episodes"]) == (400, 800)
     assert (first["level"], second["level"]) == (levels[99], levels[199])
     assert 0 < first["seconds"] < second["seconds"]
+    for line in (first, second):
+        assert 0 < line["data_seconds"] < line["model_seconds"] < line["seconds"]
+        assert line["data_seconds"] + line["model_seconds"] < line["seconds"]
     for name in ("loss", "cost", "errors"):
         mean = sum(getattr(step, name) for step in steps[100:200]) / 100
         assert second[name] == pytest.approx(mean, rel=1e-12)

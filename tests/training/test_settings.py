@@ -11,7 +11,7 @@ import ann_backends
 from sam.commands import main
 from sam.training import OptimizerSettings, RunSettings, train
 from sam.training.trainer import Trainer
-from tests.training.small_runs import checkpoint, flags, lines, mapping, settings
+from tests.training.small_runs import TIMES, checkpoint, flags, lines, mapping, settings
 
 WRONG = [
     ("batch_size", "16"),
@@ -238,8 +238,8 @@ def test_resuming_takes_a_larger_budget_and_no_other_settings(tmp_path, capsys):
     model = checkpoint(tmp_path / "whole")["model"]
     for name, part in checkpoint(folder)["model"].items():
         assert torch.equal(part, model[name])
-    assert lines(folder / "metrics.jsonl", "seconds") == lines(
-        tmp_path / "whole" / "metrics.jsonl", "seconds"
+    assert lines(folder / "metrics.jsonl", *TIMES) == lines(
+        tmp_path / "whole" / "metrics.jsonl", *TIMES
     )
 
 

@@ -62,7 +62,10 @@ def _list(source: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="The paper's Figures 1 and 7 from asv results; 2, 3 and 8 from training runs.",
+        description=(
+            "The paper's Figures 1 and 7 from asv results; 2, 3, 4, 8 and its bAbI tables from "
+            "training runs."
+        ),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runs",
         type=Path,
         metavar="DIR",
-        help="training runs to report on as well (Figures 2, 3, 8)",
+        help="training runs to report on as well (Figures 2, 3, 4, 8 and bAbI)",
     )
     job.add_argument("--machine", default="", metavar="NAME", help="only this machine's results")
     job.add_argument(

@@ -6,13 +6,21 @@ import html
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from reports import (
+    babi_figures,
+    babi_results,
     folders,
     learning_curves,
     learning_figures,
     learning_page,
     learning_tables,
+    omniglot_figures,
+    omniglot_results,
     page,
+    paper,
+    paper_babi,
     runs,
     svg,
 )
@@ -45,21 +53,36 @@ def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
 
 def write(folder: Path, found: Runs, say: Say) -> dict[str, str]:
     """Write tables and figures; the figures as SVG elements, by name."""
-    tables = {
-        "learning_results": learning_tables.results(found),
-        "learning_settings": learning_tables.settings(found),
-        "learning_evaluations": found.evaluations,
-        "learning_curves": learning_curves.thinned(found.lines).drop(columns=["run", "stretch"]),
-    }
-    for name, rows in tables.items():
+    for name, rows in tables(found).items():
         rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     drawings = {}
-    for name, draw in learning_figures.FIGURES.items():
-        if learning_figures.has_data(found, name):
-            title = (draw.__doc__ or name).splitlines()[0]
-            drawings[name] = svg.save(draw(found), folder, name, title)
-            say(f"drew {name}")
+    for module in (learning_figures, omniglot_figures, babi_figures):
+        for name, draw in module.FIGURES.items():
+            if module.has_data(found, name):
+                title = (draw.__doc__ or name).splitlines()[0]
+                drawings[name] = svg.save(draw(found), folder, name, title)
+                say(f"drew {name}")
     return drawings
+
+
+def tables(found: Runs) -> dict[str, pd.DataFrame]:
+    """What is written as CSV, by name: of bAbI and Omniglot only if there are runs of them."""
+    bits = learning_tables.of_bits(found)
+    made = {
+        "learning_results": learning_tables.results(bits),
+        "learning_settings": learning_tables.settings(found),
+        "learning_evaluations": bits.evaluations.drop(columns="errors_by_presentation"),
+        "learning_curves": learning_curves.thinned(found.lines).drop(columns=["run", "stretch"]),
+    }
+    if (found.runs.task == paper.BABI).any():
+        made |= {
+            "babi_results": babi_results.results(found).drop(columns="run"),
+            "babi_summary": babi_results.summary(found),
+            "babi_paper": paper_babi.table(),
+        }
+    if (found.runs.task == paper.OMNIGLOT).any():
+        made["omniglot_results"] = omniglot_results.wide(omniglot_results.results(found))
+    return made
 
 
 def _page(found: Runs, drawings: dict[str, str], problems: list[Problem]) -> str:

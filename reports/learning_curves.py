@@ -13,15 +13,15 @@ from reports.runs import Runs
 
 MOST_POINTS = 200  # of a run's curve
 SOLVED = 0.1  # wrong bits per sequence
-_MEANS = ["loss", "cost", "wrong_bits"]
+_MEANS = ["loss", "cost", "errors"]
 
 
 def thinned(lines: pd.DataFrame) -> pd.DataFrame:
     """At most `MOST_POINTS` points per run: means over consecutive stretches of episodes.
 
     Stretches are of one width for all runs of a name, so that seeds can be compared point by
-    point. Columns of `runs.LINE_COLUMNS` and `stretch`, which counts from 0; episodes, seconds and
-    level are those at a stretch's end.
+    point. Columns of `runs.LINE_COLUMNS` and `stretch`, which counts from 0; episodes, seconds
+    and level are those at a stretch's end.
     """
     parts = [_stretches(group) for _, group in lines.groupby("name", sort=False)]
     columns = [*runs.LINE_COLUMNS, "stretch"]
@@ -36,7 +36,7 @@ def _stretches(group: pd.DataFrame) -> pd.DataFrame:
     share = (group.episodes - before).astype(float)
     marked = group.assign(stretch=-(-group.episodes // width) - 1, share=share)
     marked[_MEANS] = marked[_MEANS].mul(share, axis=0)
-    ends = ["episodes", "seconds", "level"]
+    ends = ["episodes", "seconds", "data_seconds", "model_seconds", "level"]
     kinds = dict.fromkeys([*_MEANS, "share"], "sum") | dict.fromkeys(ends, "last")
     which = ["run", "name", "task", "model", "seed"]
     found = marked.groupby([*which, "stretch"], sort=False, dropna=False).agg(kinds).reset_index()
@@ -55,9 +55,9 @@ def over_seeds(points: pd.DataFrame, value: str, against: str) -> pd.DataFrame:
     return found[found.seeds == points.run.nunique()].reset_index(drop=True)
 
 
-def cost(points: pd.DataFrame) -> pd.DataFrame:
-    """As `over_seeds`, of the cost of one name's thinned points, with `episodes`."""
-    found = over_seeds(points, "cost", "stretch")
+def in_training(points: pd.DataFrame, value: str = "cost") -> pd.DataFrame:
+    """As `over_seeds`, of `value` of one name's thinned points, with `episodes`."""
+    found = over_seeds(points, value, "stretch")
     return found.assign(episodes=found.stretch.map(points.groupby("stretch").episodes.max()))
 
 
@@ -83,7 +83,7 @@ def first_solved(found: Runs) -> pd.Series:
     highest = lines.groupby("run")["level"].shift()
     needed = lines.run.map({run: _hardest(own) for run, own in found.settings.items()})
     counted = needed.isna() | (highest >= needed).fillna(False)
-    solving = lines[(lines.wrong_bits < SOLVED) & counted]
+    solving = lines[(lines.errors < SOLVED) & counted]
     return solving.groupby("run").episodes.first().reindex(found.runs.run)
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports import axes, learning_axes, learning_curves, learning_tables, panels
-from reports.learning_lines import GUESSING, Curve, band, curves, legend, mark_end, title, unit
-from reports.models import INK, PAPER
+from reports import axes, learning_axes, learning_curves, learning_tables, panels, paper
+from reports.learning_lines import (
+    GUESSING,
+    Curve,
+    curves,
+    draw_by_level,
+    draw_training,
+    hardest_trained,
+    key_of_marks,
+    last_episode,
+    legend,
+    mark_end,
+    title,
+    unit,
+)
+from reports.models import INK
 from reports.runs import Runs
 
 GENERALISATION = "associative_recall"
-_ZEROED: Any = (0, (4, 2.5))
 
 
 def figure_2(found: Runs) -> Figure:
@@ -30,11 +41,11 @@ def figure_2(found: Runs) -> Figure:
         for curve in curves(points):
             named.append(curve)
             own = points[points.name == curve.name]
-            _draw_cost(panel, curve, own, ends)
+            draw_training(panel, curve, own, ends)
         _chance(panel, found.evaluations[found.evaluations.run.isin(points.run)])
         panels.finish(panel, title(task))
         learning_axes.bits(panel)
-        learning_axes.episodes(panel, _last_episode(points))
+        learning_axes.episodes(panel, last_episode(points))
     drawn[0].set_ylabel("cost per sequence, bits")
     legend(figure, named)
     return figure
@@ -65,23 +76,18 @@ def figure_8(found: Runs) -> Figure:
     figure, (drawn,) = panels.grid(1, 2, height=3.6)
     named = list(curves(rows))
     chance = rows.groupby("level").chance.first()
-    for panel, value, guess in zip(
-        drawn, ("cost", "wrong_bits"), (chance, chance / 2), strict=True
-    ):
+    for panel, value, guess in zip(drawn, ("cost", "errors"), (chance, chance / 2), strict=True):
         for curve in named:
             own = rows[rows.name == curve.name]
-            _draw_generalisation(panel, curve, own, value)
+            draw_by_level(panel, curve, own, value)
         panel.plot(list(map(float, guess.index)), guess.to_numpy(float), **GUESSING)
         panels.finish(panel, f"{title(GENERALISATION)}: {_WORDS[value]}")
-        _limits(panel, runs, named)
+        hardest_trained(panel, _hardest(runs, named))
         learning_axes.bits(panel)
         learning_axes.levels(panel, map(float, rows.level))
         panel.set_xlabel(f"{unit(GENERALISATION)} in the sequence")
     drawn[0].set_ylabel("bits per sequence")
-    zeroed = Line2D([], [], color=INK, linestyle=_ZEROED, linewidth=1.1, label="reads zeroed")
-    limit = Line2D([], [], color=INK, linestyle=":", linewidth=1.1, label="hardest trained on")
-    guessing = Line2D([], [], label="guessing", **GUESSING)
-    legend(figure, named, [zeroed, limit, guessing])
+    legend(figure, named, key_of_marks())
     return figure
 
 
@@ -90,7 +96,7 @@ FIGURES: dict[str, Callable[[Runs], Figure]] = {
     "figure_3": figure_3,
     "figure_8": figure_8,
 }
-_WORDS = {"cost": "cost", "wrong_bits": "wrong bits"}
+_WORDS = {"cost": "cost", "errors": "wrong bits"}
 
 
 def has_data(found: Runs, name: str) -> bool:
@@ -101,30 +107,14 @@ def has_data(found: Runs, name: str) -> bool:
 
 
 def _training(found: Runs, *, beyond: bool) -> tuple[pd.DataFrame, pd.Series]:
-    """Lines of the runs whose curriculum goes beyond the paper's task, or of the others; ends."""
-    runs = found.runs[found.runs.beyond == beyond].set_index("run")
+    """Lines of the runs whose curriculum goes beyond the paper's task, or of the others; ends.
+
+    bAbI is in neither figure, Omniglot only with a curriculum, to which the paper sets no end.
+    """
+    apart = [paper.BABI] if beyond else paper.ANSWER_TASKS
+    runs = found.runs[(found.runs.beyond == beyond) & ~found.runs.task.isin(apart)].set_index("run")
     lines = found.lines[found.lines.run.isin(runs.index)]
     return (lines[lines.level.notna()] if beyond else lines), runs.end
-
-
-def _draw_cost(panel: Axes, curve: Curve, points: pd.DataFrame, ends: pd.Series) -> None:
-    mean = learning_curves.cost(points)
-    x, y = mean.episodes.to_numpy(float), mean["mean"].to_numpy(float)
-    panel.plot(x, y, **curve.style(len(mean)))
-    band(panel, curve, x, mean)
-    for run, own in points.groupby("run"):
-        # Seeds that went on alone, where there is no mean over all of them any more.
-        rest = own[own.stretch >= mean.stretch.max()] if len(mean) else own
-        panel.plot(
-            rest.episodes.to_numpy(float),
-            rest.cost.to_numpy(float),
-            color=curve.colour,
-            linewidth=0.7,
-            alpha=0.6,
-            zorder=2.5,
-        )
-        if ends[run] == "diverged":
-            mark_end(panel, curve, own.episodes.iloc[-1], own.cost.iloc[-1], diverged=True)
 
 
 def _draw_levels(panel: Axes, curve: Curve, lines: pd.DataFrame, ends: pd.Series) -> None:
@@ -146,29 +136,6 @@ def _draw_levels(panel: Axes, curve: Curve, lines: pd.DataFrame, ends: pd.Series
         mark_end(panel, curve, last.episodes, last.level, diverged=ends[run] == "diverged")
 
 
-def _draw_generalisation(panel: Axes, curve: Curve, rows: pd.DataFrame, value: str) -> None:
-    for reads, changes in (
-        ("kept", {}),
-        ("zeroed", {"linestyle": _ZEROED, "linewidth": 1.1, "markerfacecolor": PAPER}),
-    ):
-        mean = learning_curves.over_seeds(rows[rows.reads == reads], value, "level")
-        x, y = mean.level.to_numpy(float), mean["mean"].to_numpy(float)
-        edge = {"markeredgecolor": curve.colour, "markeredgewidth": 1.0}
-        panel.plot(x, y, **curve.style() | {"markevery": None} | edge | changes)
-    # A seed that has not learned the task hides in a mean what the others can do.
-    kept = rows[rows.reads == "kept"]
-    for _, own in kept.sort_values("level").groupby("run"):
-        if kept.run.nunique() > 1:
-            panel.plot(
-                own.level.to_numpy(float),
-                own[value].to_numpy(float),
-                color=curve.colour,
-                linewidth=0.7,
-                alpha=0.55,
-                zorder=2,
-            )
-
-
 def _generalisation(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Evaluations and runs of Figure 8: those whose curriculum goes on, if there are any."""
     rows = found.evaluations[found.evaluations.task == GENERALISATION]
@@ -178,15 +145,8 @@ def _generalisation(found: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[rows.run.isin(runs.run)], runs
 
 
-def _limits(panel: Axes, runs: pd.DataFrame, named: list[Curve]) -> None:
-    """The hardest level that any seed was trained on, of each line."""
-    hardest = {curve: runs[runs.name == curve.name].level.max() for curve in named}
-    for curve, level in hardest.items():
-        if pd.isna(level):
-            continue
-        common = len(set(hardest.values())) == 1
-        colour = INK if common else curve.colour
-        panel.axvline(float(level), color=colour, linestyle=":", linewidth=1.1, zorder=1.8)
+def _hardest(runs: pd.DataFrame, named: list[Curve]) -> dict[Curve, float]:
+    return {curve: runs[runs.name == curve.name].level.max() for curve in named}
 
 
 def _chance(panel: Axes, evaluations: pd.DataFrame) -> None:
@@ -204,12 +164,6 @@ def _chance(panel: Axes, evaluations: pd.DataFrame) -> None:
             fontsize=axes.LABEL_SIZE - 1,
             color=INK,
         )
-
-
-def _last_episode(points: pd.DataFrame) -> float:
-    """Where the axis ends: the LSTM, many times faster, may go on for long after all others."""
-    others = points[points.model != "lstm"]
-    return float((points if others.empty else others).episodes.max())
 
 
 def _end_marks(ends: set[str]) -> list[Line2D]:

@@ -8,8 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from reports import learning_curves, learning_lines, learning_tables, models, paper, units
-from reports.markup import table
+from reports import (
+    babi_page,
+    learning_curves,
+    learning_lines,
+    learning_tables,
+    models,
+    omniglot_page,
+    paper,
+    runs,
+    units,
+)
+from reports.markup import figure, table
 from reports.runs import Runs
 
 NOT_MEASURED = (
@@ -66,22 +76,22 @@ def lead(found: Runs) -> str:
 
 def sections(found: Runs, drawings: Mapping[str, str]) -> str:
     """Figures, tables and settings, as HTML."""
-    results = learning_tables.results(found)
-    parts = []
-    for heading, name, beyond in (
-        ("Figure 2: learning the paper's tasks", "figure_2", False),
-        ("Figure 3: the curriculum", "figure_3", True),
-    ):
-        own = results[results.beyond == beyond]
-        parts += [
-            f"<h2>{heading}</h2>",
-            _figure(name, drawings),
-            _curriculum(own) if beyond else _solved(own),
-            _held_out(own),
-        ]
-    parts += [
+    results = learning_tables.results(learning_tables.of_bits(found))
+    graded = runs.of_tasks(found, lambda task: task != paper.BABI)  # whose levels are a difficulty
+    reached = learning_tables.results(graded)
+    parts = [
+        "<h2>Figure 2: learning the paper's tasks</h2>",
+        _figure("figure_2", drawings),
+        _solved(results[~results.beyond]),
+        _held_out(results[~results.beyond]),
+        "<h2>Figure 3: the curriculum</h2>",
+        _figure("figure_3", drawings),
+        _curriculum(reached[reached.beyond]),
+        _held_out(results[results.beyond]),
+        omniglot_page.section(found, drawings),
         "<h2>Figure 8: generalisation</h2>",
         _figure("figure_8", drawings),
+        babi_page.section(found, drawings),
         "<h2>How the runs differ from the paper's</h2>",
         f"<p>{html.escape(paper.TRAINING_NOTE)}</p>",
         _settings(learning_tables.settings(found)),
@@ -95,8 +105,7 @@ def sections(found: Runs, drawings: Mapping[str, str]) -> str:
 def _figure(name: str, drawings: Mapping[str, str]) -> str:
     if name not in drawings:
         return "<p>Not measured: no run for it.</p>"
-    caption = f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption>"
-    return f"<figure>\n{drawings[name]}\n{caption}</figure>"
+    return figure(drawings[name], CAPTIONS[name])
 
 
 def _which(row: pd.Series) -> tuple[str, str, str]:
@@ -200,7 +209,8 @@ def _settings(settings: pd.DataFrame) -> str:
         differing = [_beside(row) for _, row in theirs.iterrows() if row.value != row.paper]
         others = [f"{row.setting} {row.value}" for _, row in own[own.paper.isna()].iterrows()]
         task, model, _ = _which(first)
-        rows.append((task, model, str(name), "; ".join(differing) or "none", "; ".join(others)))
+        nothing = "none" if len(theirs) else "it says nothing of them"
+        rows.append((task, model, str(name), "; ".join(differing) or nothing, "; ".join(others)))
     head = ("task", "model", "run", "differs from the paper", "remark")
     body = table(head, rows, set())
     return f"<details><summary>Settings of {len(rows)} kinds of run</summary>\n{body}</details>"
@@ -211,8 +221,8 @@ def _beside(row: pd.Series) -> str:
     return f"{name} {row.value} (paper: {row.paper})"
 
 
-def _failures(runs: pd.DataFrame) -> str:
-    failed = runs[runs.error.notna()]
+def _failures(trained: pd.DataFrame) -> str:
+    failed = trained[trained.error.notna()]
     items = "".join(
         f"<li>{html.escape(row['name'])}, seed {row.seed}: {html.escape(row.error)}</li>"
         for _, row in failed.iterrows()

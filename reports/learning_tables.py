@@ -23,9 +23,15 @@ SETTING_COLUMNS = ("task", "name", "model", "setting", "value", "paper")
 _NOT_SETTINGS = {"name", "task", "model", "seed", "versions", "commit", "machine"}
 
 
+def of_bits(found: Runs) -> Runs:
+    """The runs of tasks whose errors are wrong bits, half of which guessing avoids."""
+    return runs.of_tasks(found, lambda task: task not in paper.ANSWER_TASKS)
+
+
 def results(found: Runs) -> pd.DataFrame:
     """A row per name, columns `RESULT_COLUMNS`: means over its seeds.
 
+    What is on wrong bits and on when they were few holds for tasks of bits (`of_bits`) alone.
     level: of the evaluation, the hardest evaluated up to that of the task (up to the hardest that
     every seed reached, of a curriculum that goes beyond). evaluated: how many seeds were;
     wrong_bits, cost, chance: per held-out sequence, best and worst of the seeds, and with reads
@@ -71,11 +77,11 @@ def _held_out(found: Runs, own: pd.DataFrame) -> dict[str, Any]:
     return {
         "level": level,
         "evaluated": len(kept),
-        "wrong_bits": kept.wrong_bits.mean(),
-        "wrong_bits_best": kept.wrong_bits.min(),
-        "wrong_bits_worst": kept.wrong_bits.max(),
+        "wrong_bits": kept.errors.mean(),
+        "wrong_bits_best": kept.errors.min(),
+        "wrong_bits_worst": kept.errors.max(),
         "cost": kept.cost.mean(),
-        "wrong_bits_zeroed": zeroed.wrong_bits.mean(),
+        "wrong_bits_zeroed": zeroed.errors.mean(),
         "cost_zeroed": zeroed.cost.mean(),
         "chance": kept.chance.mean(),
         **_over_all_levels(found, own, rows[rows.reads == "kept"]),
@@ -90,7 +96,7 @@ def _over_all_levels(found: Runs, own: pd.DataFrame, kept: pd.DataFrame) -> dict
         return {}
     here = kept[kept.level.between(easiest, hardest)].groupby("run")
     complete = here["level"].nunique() == hardest - easiest + 1
-    means = here["wrong_bits"].mean()[complete]
+    means = here["errors"].mean()[complete]
     if means.empty:
         return {}
     return {
@@ -116,6 +122,7 @@ def settings(found: Runs) -> pd.DataFrame:
     rows = []
     for own in _named(found.runs):
         first = own.iloc[0]
+        answers = first.task in paper.ANSWER_TASKS  # of whose settings the paper says nothing
         given = {
             name: value
             for name, value in found.settings[first.run].items()
@@ -128,7 +135,7 @@ def settings(found: Runs) -> pd.DataFrame:
                 "model": first.model,
                 "setting": setting,
                 "value": value,
-                "paper": paper.TRAINING.get(setting),
+                "paper": None if answers else paper.TRAINING.get(setting),
             }
             for setting, value in _flat(given)
         ]

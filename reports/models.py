@@ -35,7 +35,7 @@ class Look:
 LOOKS: dict[str, Look] = {
     "ntm": Look("NTM", PALETTE["vermillion"], "s"),
     "ntm-dp": Look("NTM, steps made again", PALETTE["vermillion"], "P", ":"),
-    "dnc": Look("DNC", PALETTE["grey"], "X"),
+    "dnc": Look("DNC", PALETTE["brown"], "X"),
     "dam": Look("DAM", PALETTE["orange"], "^"),
     "sam-exact": Look("SAM linear", PALETTE["blue"], "o"),
     "sam-kd_forest": Look("SAM k-d", PALETTE["green"], "D"),
@@ -43,8 +43,8 @@ LOOKS: dict[str, Look] = {
     "sam-nn_descent": Look("SAM NN-descent", PALETTE["sky"], "P"),
     "sam-hnsw": Look("SAM HNSW", PALETTE["grey"], "p"),
     "sam-ivf": Look("SAM IVF", PALETTE["brown"], "*"),
-    "sdnc-exact": Look("SDNC linear", PALETTE["blue"], "h", "--"),
-    "sdnc-kd_forest": Look("SDNC k-d", PALETTE["green"], "d", "--"),
+    "sdnc-exact": Look("SDNC linear", PALETTE["purple"], "h", "--"),
+    "sdnc-kd_forest": Look("SDNC k-d", PALETTE["sky"], "d", "--"),
     "lstm": Look("LSTM", INK, "", "--"),
 }
 

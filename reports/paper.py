@@ -146,6 +146,10 @@ TASKS: dict[str, Task] = {
     "priority_sort": Task("keys", 20, 20, ("max_keys", "keys")),
 }
 
+# Tasks of words and characters: what counts is the share of the answers that are wrong.
+BABI, OMNIGLOT = "babi", "omniglot"
+ANSWER_TASKS = (BABI, OMNIGLOT)
+
 # How the paper trained (supplement C), by the names of a run's settings. It gives neither the
 # size of the memory and its words in Figure 2 nor gradient clipping.
 TRAINING: dict[str, str | float] = {

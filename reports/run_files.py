@@ -12,6 +12,7 @@ from reports.files import Problem
 
 Settings = dict[str, Any]
 Row = dict[str, Any]
+_OPTIONAL = ("seconds", "data_seconds", "model_seconds")  # not in every version's lines
 
 
 def settings(path: Path) -> Settings:
@@ -57,14 +58,33 @@ def _what_is_wrong(record: Any, needed: Iterable[str]) -> str:
         return f"got {type(record).__name__}, expected a table"
     if record.get("kind") not in ("train", "evaluation"):
         return ""
-    # The trainer counts errors in the task's own unit, which of these tasks is wrong bits.
-    if "errors" in record:
-        record.setdefault("wrong_bits", record["errors"])
     for name in needed:
-        value = record.get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            return f"{name}: got {value!r}, expected a finite number"
+        if not _is_number(record.get(name)):
+            return f"{name}: got {record.get(name)!r}, expected a finite number"
+    for name in _OPTIONAL:
+        if name in record and not _is_number(record[name]):
+            return f"{name}: got {record[name]!r}, expected a finite number"
+    if record["kind"] == "evaluation":
+        return _what_is_wrong_with_answers(record)
     return ""
+
+
+def _what_is_wrong_with_answers(record: Row) -> str:
+    """What an evaluation says beside its means: of which split, of how many answers."""
+    # Tasks of bits draw fresh sequences; the first versions of the trainer did not say so.
+    if not isinstance(record.setdefault("split", "fresh"), str):
+        return f"split: got {record['split']!r}, expected the name of a split"
+    scored: Any = record.get("scored")
+    if record["split"] != "fresh" and not (_is_number(scored) and scored > 0):
+        return f"scored: got {scored!r}, expected a number above 0"
+    shares = record.get("errors_by_presentation")
+    if shares is not None and not (isinstance(shares, list) and all(map(_is_number, shares))):
+        return f"errors_by_presentation: got {shares!r}, expected a list of finite numbers"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def failure(folder: Path) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _OWN = {
     "machine",
 }
 _WHICH = {"run": "string", "name": "string", "task": "string", "model": "string", "seed": "Int64"}
-_MEASURED = ("loss", "cost", "wrong_bits")
+_MEASURED = ("loss", "cost", "errors")
 
 RUN_COLUMNS = {
     **_WHICH,
@@ -41,15 +41,17 @@ LINE_COLUMNS = {
     "episodes": "Int64",
     **dict.fromkeys(_MEASURED, "float64"),
     "level": "Int64",
-    "seconds": "float64",
+    **dict.fromkeys(("seconds", "data_seconds", "model_seconds"), "float64"),
 }
 EVALUATION_COLUMNS = {
     **_WHICH,
     "episodes": "Int64",
     "level": "Int64",
     "reads": "string",
+    "split": "string",
     "sequences": "Int64",
-    **dict.fromkeys((*_MEASURED, "chance"), "float64"),
+    **dict.fromkeys((*_MEASURED, "scored", "chance"), "float64"),
+    "errors_by_presentation": "object",
 }
 
 
@@ -63,10 +65,14 @@ class Runs:
 
     runs: a row per run. beyond: whether its curriculum goes on past the paper's task. level: the
     hardest one trained on. end: "budget", "diverged", "failed", "unfinished", or what the run said.
-    lines: a row per line of metrics.jsonl, means since the line before; loss in nats per target
-    bit, cost in bits and wrong_bits in bits per sequence.
-    evaluations: a row per level and `reads` ("kept", "zeroed"), on held-out sequences; chance is
-    the cost of guessing. settings: what run.json holds, by run.
+    lines: a row per line of metrics.jsonl, means since the line before; loss in nats per target,
+    cost in bits per sequence, errors per sequence (wrong bits, or of `paper.ANSWER_TASKS` wrong
+    answers); seconds since the start, data_seconds of them for drawing minibatches, model_seconds
+    for forward and backward passes (NaN where not recorded).
+    evaluations: a row per split ("fresh" of tasks of bits, else "validation" or "test"), level and
+    `reads` ("kept", "zeroed"), on held-out sequences; scored is the most that errors could be,
+    chance the cost of guessing, errors_by_presentation a list of shares or None. settings: what
+    run.json holds, by run.
     """
 
     runs: pd.DataFrame
@@ -102,6 +108,18 @@ def load(folder: Path) -> tuple[Runs, list[Problem]]:
         evaluations=_table(tables.evaluations, EVALUATION_COLUMNS, kept),
         settings={run: own for run, own in settings.items() if run in kept},
     ), problems
+
+
+def of_tasks(found: Runs, wanted: Callable[[str], bool]) -> Runs:
+    """The part of the tables that is on runs of those tasks."""
+    chosen = found.runs[found.runs.task.map(wanted).astype(bool)]
+    kept = set(chosen.run)
+    return Runs(
+        runs=chosen,
+        lines=found.lines[found.lines.run.isin(kept)],
+        evaluations=found.evaluations[found.evaluations.run.isin(kept)],
+        settings={run: own for run, own in found.settings.items() if run in kept},
+    )
 
 
 def bounds(task: str, settings: Settings) -> tuple[int | None, int | None]:
@@ -143,7 +161,7 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
         problems.append(Problem(str(path), "no line of training in metrics.jsonl yet"))
     failed, reason = run_files.failure(path)
     said = [str(each.get("reason")) for each in records if each.get("kind") == "end"]
-    end = failed or (said or ["budget" if evaluations else "unfinished"])[-1]
+    end = failed or (said or ["budget" if _is_done(settings, evaluations) else "unfinished"])[-1]
     last: Row = lines[-1] if lines else {}
     tables.runs.append(
         which
@@ -159,6 +177,16 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
     tables.lines.extend(which | line for line in lines)
     tables.evaluations.extend(which | record for record in _last(evaluations))
     return problems + wrong
+
+
+def _is_done(settings: Settings, evaluations: list[Row]) -> bool:
+    """Whether the run was evaluated at the end of its budget, as far as its files tell."""
+    if not evaluations:
+        return False
+    budget, at = settings.get("episodes"), evaluations[-1].get("episodes")
+    if settings.get("minutes") or not isinstance(budget, int) or not isinstance(at, int):
+        return True
+    return at >= budget
 
 
 def _model(settings: Settings) -> str:
@@ -179,8 +207,9 @@ def _goes_beyond(settings: Settings) -> bool:
 
 
 def _last(evaluations: Iterable[Row]) -> list[Row]:
-    """Of several evaluations at one level the last: the run went on in between."""
-    return list({(each["level"], each.get("reads")): each for each in evaluations}.values())
+    """Of several evaluations of a split at one level the last: the run went on in between."""
+    latest = {(each["split"], each["level"], each.get("reads")): each for each in evaluations}
+    return list(latest.values())
 
 
 def _chosen(rows: list[Row], settings: Mapping[str, Settings]) -> tuple[set[str], dict[str, str]]:

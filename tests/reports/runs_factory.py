@@ -80,6 +80,19 @@ def evaluations(
     return [evaluation(level, of(level), reads) for level in levels for reads, of in kinds]
 
 
+def answers(
+    level: int,
+    error: float,
+    split: str = "test",
+    reads: str = "kept",
+    scored: float = 4.0,
+    **changes: Any,
+) -> Record:
+    """An evaluation of a task of answers; `error` is the share of them that are wrong."""
+    record = evaluation(level, 8.0, reads, 16.0, errors=error * scored, scored=scored)
+    return record | {"split": split} | changes
+
+
 def write(
     folder: Path,
     run: Record,

@@ -41,7 +41,7 @@ def test_a_long_curve_becomes_means_of_stretches(
     # 7 lines in 3 stretches at most: 3 lines each, of both seeds.
     one, other = points[points.seed == 0], points[points.seed == 1]
     assert list(one.cost) == pytest.approx([14 / 3, 3.0, 7.0])
-    assert list(one.wrong_bits) == pytest.approx([14 / 12, 0.75, 1.75])
+    assert list(one.errors) == pytest.approx([14 / 12, 0.75, 1.75])
     assert list(one.episodes) == [3 * S, 6 * S, 7 * S]
     assert list(one.level) == [3, 6, 7]
     assert list(one.seconds) == [1.5, 3.0, 3.5]
@@ -65,7 +65,7 @@ def test_the_mean_over_seeds_ends_with_the_shortest(tmp_path: Path) -> None:
         factory.write(
             tmp_path / str(seed), factory.settings("dam", "copy", seed), factory.lines(own)
         )
-    mean = learning_curves.cost(learning_curves.thinned(load(tmp_path).lines))
+    mean = learning_curves.in_training(learning_curves.thinned(load(tmp_path).lines))
     assert list(mean["mean"]) == pytest.approx([6.0, 3.0])
     assert list(mean.sd) == pytest.approx(
         [statistics.stdev([9, 5, 4]), statistics.stdev([6, 1, 2])]
@@ -85,7 +85,7 @@ def test_the_mean_level_counts_a_run_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_solved_is_the_first_line_under_the_threshold(tmp_path: Path) -> None:
-    # wrong_bits are a quarter of the cost; 0.1 of them are asked for.
+    # errors are a quarter of the cost; 0.1 of them are asked for.
     costs = [4.0, 0.41, 0.4, 0.39, 1.0, 0.2]
     factory.write(tmp_path / "a", factory.settings("ntm", "copy", 0), factory.lines(costs))
     factory.write(tmp_path / "b", factory.settings("ntm", "copy", 1), factory.lines(costs[:3]))

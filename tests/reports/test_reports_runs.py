@@ -43,7 +43,7 @@ def test_a_run_s_files_become_tables(tmp_path: Path) -> None:
     assert pd.isna(run["error"])
     assert list(found.lines.episodes) == [1600, 3200]
     assert list(found.lines.cost) == [40.0, 20.0]
-    assert list(found.lines.wrong_bits) == [10.0, 5.0]
+    assert list(found.lines.errors) == [10.0, 5.0]
     assert list(found.lines.loss) == [0.4, 0.2]
     assert found.lines.level.isna().all()
     assert list(found.evaluations.reads) == ["kept", "zeroed"]
@@ -90,8 +90,17 @@ def test_a_last_line_cut_short_is_left_out_and_one_before_it_is_named(tmp_path: 
         "line 2: not valid JSON, damaged",
         "line 3: got list, expected a table",
         "line 4: loss: got nan, expected a finite number",
-        "line 5: wrong_bits: got None, expected a finite number",
+        "line 5: errors: got None, expected a finite number",
     ]
+
+
+def test_a_line_whose_times_are_no_numbers_is_named_and_left_out(tmp_path: Path) -> None:
+    lines = [factory.line(1, 2.0), factory.line(2, 1.0, data_seconds="long")]
+    write(tmp_path, "run", lines)
+    found, (problem,) = runs.load(tmp_path)
+    assert problem.reason == "line 2: data_seconds: got 'long', expected a finite number"
+    assert list(found.lines.cost) == [2.0]
+    assert found.lines.data_seconds.isna().all()
 
 
 def test_how_a_run_ended(tmp_path: Path) -> None:
@@ -187,6 +196,69 @@ def test_of_evaluations_at_one_level_the_last_counts(tmp_path: Path) -> None:
         (20, 7.0),
         (10, 3.0),
     ]
+
+
+def test_evaluations_are_told_apart_by_split_level_and_reads(tmp_path: Path) -> None:
+    old = factory.evaluation(1, 9.0)
+    evaluated = [
+        factory.answers(level, level / 10, split, reads)
+        for split in ("validation", "test")
+        for level in (1, 2)
+        for reads in ("kept", "zeroed")
+    ]
+    again = factory.answers(2, 0.9, "test", "zeroed", errors_by_presentation=[0.5, 1.0])
+    write(tmp_path, "run", factory.lines([1.0]), [old, *evaluated, again])
+    rows = load_whole(tmp_path).evaluations
+    assert list(rows.split) == ["fresh", *["validation"] * 4, *["test"] * 4]
+    assert list(rows.errors) == pytest.approx([9 / 4, 0.4, 0.4, 0.8, 0.8, 0.4, 0.4, 0.8, 3.6])
+    assert rows.scored.isna().tolist() == [True, *[False] * 8]
+    assert rows.errors_by_presentation.iloc[-1] == [0.5, 1.0]
+    assert rows.errors_by_presentation.isna().tolist() == [*[True] * 8, False]
+
+
+def load_whole(folder: Path) -> runs.Runs:
+    found, problems = runs.load(folder)
+    assert problems == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": 3}, "split: got 3, expected the name of a split"),
+        ({"scored": None}, "scored: got None, expected a number above 0"),
+        ({"scored": 0.0}, "scored: got 0.0, expected a number above 0"),
+        ({"scored": float("nan")}, "scored: got nan, expected a number above 0"),
+        (
+            {"errors_by_presentation": [0.5, None]},
+            "errors_by_presentation: got [0.5, None], expected a list of finite numbers",
+        ),
+    ],
+)
+def test_an_evaluation_that_says_nonsense_is_named_and_left_out(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    evaluated = [factory.answers(1, 0.1), factory.answers(2, 0.1) | changes]
+    write(tmp_path, "run", factory.lines([1.0]), evaluated)
+    found, (problem,) = runs.load(tmp_path)
+    assert problem.reason == f"line 2: {words}"
+    assert list(found.evaluations.level) == [1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"),
+    [
+        ({"episodes": 100_000}, "budget"),
+        ({"episodes": 100_001}, "unfinished"),
+        ({"episodes": 100_001, "minutes": 5.0}, "budget"),
+        ({"episodes": None, "minutes": 5.0}, "budget"),
+    ],
+)
+def test_a_run_evaluated_before_its_episodes_were_used_up_is_unfinished(
+    tmp_path: Path, settings: dict[str, Any], end: str
+) -> None:
+    write(tmp_path, "run", factory.lines([1.0]), [factory.evaluation(20, 1.0)], **settings)
+    assert list(load_whole(tmp_path).runs.end) == [end]
 
 
 @pytest.mark.parametrize(

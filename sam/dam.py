@@ -43,6 +43,7 @@ class DAM(DenseModel):
         a slot is accessed when its weights exceed `access_threshold` delta.
     similarity: "cosine", or "l2" for the negative squared distance.
     key_strength: whether each head has a learned beta = 1 + softplus(x), 5 or so at the start.
+    aligned_queries: whether queries and written words start as the same projection, see `SAM`.
 
     Backward keeps 1 + 2 H / W + 1 / W buffers of [B, N, W] a step: the new memory, its rows' norms,
     the read weights and the similarities behind them.
@@ -61,6 +62,7 @@ class DAM(DenseModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
         key_strength: bool = True,
+        aligned_queries: bool = False,
         similarity: str = "cosine",
         usage: str = "discounted",
         discount: float = 0.99,
@@ -86,6 +88,8 @@ class DAM(DenseModel):
         self.access_threshold = access_threshold
         if key_strength:
             self.sharpen_first_reads()
+        if aligned_queries:
+            self.align_first_queries()
 
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:

@@ -175,6 +175,16 @@ class MemoryModel(RecurrentModel):
         """Start the last interface number of each head, its key strength, at 1 + softplus(4)."""
         self.interface.bias.view(self.num_heads, -1)[:, -1] = INITIAL_KEY_STRENGTH
 
+    @torch.no_grad()
+    def align_first_queries(self) -> None:
+        """Start each head's query as what it writes: both are the same projection of h(t).
+
+        A state then finds at first what was written by states like it, which two independent
+        projections only do once training has turned them to each other.
+        """
+        heads = self.interface.weight.view(self.num_heads, -1, self.hidden_size)
+        heads[:, self.word_size : 2 * self.word_size] = heads[:, : self.word_size]
+
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:
         return (

@@ -62,6 +62,8 @@ class SAM(MemoryModel):
     writes. k: K words read per head. hidden_size: C units of the LSTM. ann: the index, by name or
     as settings (`ann_backends.available()` lists them). key_strength: whether each head scales
     similarities by a learned beta = 1 + softplus, 5.02 at first; False is the paper's model.
+    aligned_queries: whether each head's query and the word that it writes start as the same
+    projection of the controller's output, instead of independent ones.
     similarity: "cosine" or "l2" (the negative squared distance). access_threshold: the paper's
     delta, above which a read or write counts as an access. seed: for the index's random choices.
     checkpoint: "dp" keeps at most `checkpoint_mib` MiB of what the controller computes, and
@@ -88,6 +90,7 @@ class SAM(MemoryModel):
         hidden_size: int = 100,
         ann: Any = "exact",
         key_strength: bool = True,
+        aligned_queries: bool = False,
         similarity: str = "cosine",
         access_threshold: float = 0.005,
         seed: int = 0,
@@ -117,6 +120,8 @@ class SAM(MemoryModel):
             raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
         if key_strength:
             self.sharpen_first_reads()
+        if aligned_queries:
+            self.align_first_queries()
         self.k = k
         self.key_strength = key_strength
         self.ann = ann_backends.resolve(ann)

@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 
+import sam
 from tests.models.small_models import MEMORY_NAMES, NAMES, build, random, start
 
 every_model = pytest.mark.parametrize("name", NAMES)
@@ -161,3 +162,19 @@ def test_a_given_memory_is_shared_and_stays_as_it_was(name):
     torch.testing.assert_close(shared, each)
     assert torch.equal(memory, before)
     assert not torch.equal(state.memory[0], memory)
+
+
+@pytest.mark.parametrize("name", ["sam", "sdnc", "dam"])
+def test_aligned_queries_start_as_the_words_that_are_written(name):
+    sizes = {"memory_size": 8, "word_size": 5, "num_heads": 3, "hidden_size": 7}
+    for aligned in (True, False):
+        torch.manual_seed(0)
+        model = sam.build(name, input_size=4, output_size=2, **sizes, aligned_queries=aligned)
+        parts = model.interface(torch.randn(6, 7)).view(6, 3, -1)
+        assert torch.equal(parts[..., :5], parts[..., 5:10]) == aligned
+        # Heads differ, and so do an aligned model's parameters from here on.
+        assert not torch.allclose(parts[:, 0, :5], parts[:, 1, :5])
+        outputs, _ = model(torch.randn(5, 2, 4))
+        outputs.square().sum().backward()
+        gradient = model.interface.weight.grad.view(3, -1, 7)
+        assert not torch.allclose(gradient[:, :5], gradient[:, 5:10])

@@ -14,6 +14,7 @@ from sam.training.settings import SEEDS
 from tests.training.small_runs import MODELS, flags, lines, settings
 
 TASK = tasks.Copy(bits=8, max_length=6)
+READS = ("kept", "zeroed")
 
 
 class Guess(torch.nn.Module):
@@ -152,7 +153,7 @@ def test_the_command_prints_a_table_and_adds_its_lines(trained, capsys):
     header, *rows = tables[0].splitlines()
     assert header.split()[:3] == ["split", "level", "reads"]
     assert [row.split()[:3] for row in rows] == [
-        ["fresh", str(level), reads] for level, reads in itertools.product([4, 40], ["kept", "zeroed"])
+        ["fresh", level, reads] for level, reads in itertools.product(("4", "40"), READS)
     ]
     added = lines(folder / "evaluation.jsonl")[len(before) :]
     assert len(added) == 8

@@ -64,8 +64,10 @@ bench-learning: $(VENV)/.installed ## train SAM with every index (minutes), and 
 traces: $(VENV)/.installed ## record what SAM in training asks of its index, 65,536 words (quarter of an hour)
 	$(BIN)/python -m asv_bench.learning.traces
 
-published: $(VENV)/.installed ## train the published learning results again (hours; goes on where it was stopped)
+published: $(VENV)/.installed ## train the published learning results again (days; goes on where it was stopped)
 	$(BIN)/python -m sam sweep --config reports/published/learning.toml --out .asv/learning
+	$(BIN)/python -m sam sweep --config reports/published/babi.toml --out .asv/learning
+	$(BIN)/python -m sam sweep --config reports/published/omniglot.toml --out .asv/learning
 	$(BIN)/python -m reports learning .asv/learning --out reports/published/learning
 
 report: $(VENV)/.installed ## write the report from what has been measured

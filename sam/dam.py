@@ -43,6 +43,7 @@ class DAM(DenseModel):
         a slot is accessed when its weights exceed `access_threshold` delta.
     similarity: "cosine", or "l2" for the negative squared distance.
     key_strength: whether each head has a learned beta = 1 + softplus(x), 5 or so at the start.
+    bypass_dropout: see `Readout`.
     aligned_queries: whether queries and written words start as the same projection, see `SAM`.
 
     Backward keeps 1 + 2 H / W + 1 / W buffers of [B, N, W] a step: the new memory, its rows' norms,
@@ -59,6 +60,7 @@ class DAM(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
         key_strength: bool = True,
@@ -77,6 +79,7 @@ class DAM(DenseModel):
             interface_size=num_heads * (2 * word_size + 2 + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )

@@ -134,6 +134,32 @@ class RecurrentModel(nn.Module):
             )
 
 
+class Readout(nn.Linear):
+    """y(t) from [h(t), r(t)]; in training, parts of h(t) are dropped on this way alone.
+
+    bypass_dropout: the share of h(t), in [0, 1), that is set to zero before the output (the rest is
+    scaled up), so that what is asked has to come through the memory (Franke et al. 2018).
+    0: none, as in the paper. `eval` turns it off.
+    """
+
+    def __init__(
+        self, hidden_size: int, read_size: int, output_size: int, bypass_dropout: float
+    ) -> None:
+        if not isinstance(bypass_dropout, (int, float)) or isinstance(bypass_dropout, bool):
+            raise TypeError(f"bypass_dropout: got {bypass_dropout!r}, expected a number in [0, 1)")
+        if not 0 <= bypass_dropout < 1:
+            raise ValueError(f"bypass_dropout: got {bypass_dropout}, expected a number in [0, 1)")
+        super().__init__(hidden_size + read_size, output_size)
+        self.hidden_size, self.bypass_dropout = hidden_size, bypass_dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and self.bypass_dropout:
+            hidden, reads = features.tensor_split([self.hidden_size], -1)
+            hidden = nn.functional.dropout(hidden, self.bypass_dropout)
+            features = torch.cat([hidden, reads], -1)
+        return super().forward(features)
+
+
 class MemoryModel(RecurrentModel):
     """An LSTM controller with an external memory of N words of W numbers and H access heads.
 
@@ -141,7 +167,9 @@ class MemoryModel(RecurrentModel):
     parameters; `output` projects [h(t), r(t)] to y(t) (Rae et al. 2016, section 3.3 and figure 6).
 
     memory_size: N. word_size: W, the paper's M. num_heads: H. hidden_size: C.
-    interface_size: how many numbers the heads take in all. settings: those of `RecurrentModel`.
+    interface_size: how many numbers the heads take in all. bypass_dropout: see `Readout`; not
+    beside a `checkpoint`, which would compute steps again with other zeros. settings: those of
+    `RecurrentModel`.
     """
 
     def __init__(
@@ -154,9 +182,15 @@ class MemoryModel(RecurrentModel):
         num_heads: int,
         interface_size: int,
         hidden_size: int,
+        bypass_dropout: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(input_size, output_size, hidden_size=hidden_size, **settings)
+        if bypass_dropout and self.checkpoint:
+            raise ValueError(
+                f"bypass_dropout: got {bypass_dropout} beside checkpoint={self.checkpoint!r}, "
+                "expected 0"
+            )
         checks.positive_sizes(memory_size=memory_size, word_size=word_size, num_heads=num_heads)
         self.memory_size = memory_size
         self.word_size = word_size
@@ -164,7 +198,7 @@ class MemoryModel(RecurrentModel):
         read_size = num_heads * word_size
         self.controller = nn.LSTMCell(input_size + read_size, hidden_size)
         self.interface = nn.Linear(hidden_size, interface_size)
-        self.output = nn.Linear(hidden_size + read_size, output_size)
+        self.output = Readout(hidden_size, read_size, output_size, bypass_dropout)
         set_forget_bias(self.controller.bias_ih, self.controller.bias_hh)
         for layer in (self.interface, self.output):
             nn.init.xavier_uniform_(layer.weight)

@@ -64,7 +64,9 @@ class SAM(MemoryModel):
     similarities by a learned beta = 1 + softplus, 5.02 at first; False is the paper's model.
     aligned_queries: whether each head's query and the word that it writes start as the same
     projection of the controller's output, instead of independent ones.
-    similarity: "cosine" or "l2" (the negative squared distance). access_threshold: the paper's
+    bypass_dropout: the share of the controller's output that is dropped in training on its own way
+    to the model's (`Readout`). similarity: "cosine" or "l2" (the negative squared distance).
+    access_threshold: the paper's
     delta, above which a read or write counts as an access. seed: for the index's random choices.
     checkpoint: "dp" keeps at most `checkpoint_mib` MiB of what the controller computes, and
     computes the rest again during the backward pass; the memory, its index and its links are not
@@ -95,6 +97,7 @@ class SAM(MemoryModel):
         access_threshold: float = 0.005,
         seed: int = 0,
         batch_first: bool = False,
+        bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
@@ -107,6 +110,7 @@ class SAM(MemoryModel):
             interface_size=num_heads * (2 * word_size + 2 + self.num_modes + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )

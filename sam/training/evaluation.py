@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from sam.model import MemoryModel, RecurrentModel
-from sam.tasks import Task
+from sam.tasks import Episode, Task
 from sam.training.folder import RunFolder
 from sam.training.settings import SEEDS, RunSettings, check_seed
 from sam.training.trainer import Trainer, check_same_run
@@ -39,26 +40,34 @@ def evaluate(
     generator = torch.Generator().manual_seed(HELD_OUT_SEED + seed)
     split = split or task.splits[-1]
     sums, seen = dict[str, Any](), 0
-    for episode in task.held_out(split, level, sequences, batch_size, generator):
-        size = episode.inputs.shape[1]
-        with torch.no_grad():
-            outputs, _ = model(episode.inputs)
-            loss = torch.full((size,), float(task.loss(outputs, episode)), dtype=torch.float64)
-            parts = {
-                "loss": loss,
-                "cost": task.cost(outputs, episode),
-                "errors": task.errors(outputs, episode),
-                "scored": task.scored(episode),
-                **task.breakdown(outputs, episode),
-            }
-        for name, part in parts.items():
-            sums[name] = sums.get(name, 0.0) + part.sum(0)
-        seen += size
+    trains = model.training
+    model.eval()
+    try:
+        for episode in task.held_out(split, level, sequences, batch_size, generator):
+            for name, part in _measured(model, task, episode).items():
+                sums[name] = sums.get(name, 0.0) + part.sum(0)
+            seen += episode.inputs.shape[1]
+    finally:
+        model.train(trains)
     return {
         "split": split,
         "sequences": seen,
         **{name: (total / seen).tolist() for name, total in sums.items()},
         "chance": task.chance(level),
+    }
+
+
+@torch.no_grad()
+def _measured(model: RecurrentModel, task: Task, episode: Episode) -> dict[str, Tensor]:
+    """Of each sequence, float64 [B, ...]; the loss is that of all."""
+    outputs, _ = model(episode.inputs)
+    loss = task.loss(outputs, episode).double()
+    return {
+        "loss": loss.expand(episode.inputs.shape[1]),
+        "cost": task.cost(outputs, episode),
+        "errors": task.errors(outputs, episode),
+        "scored": task.scored(episode),
+        **task.breakdown(outputs, episode),
     }
 
 

@@ -1,14 +1,20 @@
-"""Exact search: one scan of the findable rows, at about the speed of reading them.
+"""Exact search: one scan of the findable rows, or of what little can stand for them.
 
 One number per row, its `scale`, tells everything besides the row itself: 0 for a row that is
 not findable, else what its dot product is multiplied by to give the similarity (the inverse norm
-for cosine, 1 for l2). All kernels live in this file, as numba's on-disk cache notices no edits in
-others.
+for cosine, 1 for l2).
+
+For cosine in single precision, a large memory's rows are kept in 8 bits too
+(`ann_backends.sketch`), which are several times faster to read and to score. The score of a sketch
+is off its row's similarity by a known slack at most, so most rows are seen not to be among the k
+best without a look at them. The others are scored from the row itself, by the same kernel that
+scores all rows where sketches tell little apart: the answers are the same, to the bit.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +23,16 @@ from numba import njit
 
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.sketch import (
+    FOUR,
+    LANES,
+    SCALE,
+    any_above_four,
+    any_above_one,
+    group_shape,
+    lowest_bit,
+    prepare_query,
+)
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning,
 # as the empty places of a result hold -inf.
@@ -25,6 +41,16 @@ REORDERED = {"reassoc", "contract", "nsz"}
 GROUP = 4
 # Rows between two looks at the results: long enough to vectorise, small enough for the first cache.
 BLOCK = 128
+# In memories of fewer rows, sketches save a search no more than they cost an update.
+SKETCHED_FROM = 2048
+# Where more than one row in so many may be among the best, sketches save little or nothing: they
+# are left aside for the next PAUSE blocks.
+CROWDED, PAUSE = 4, 32
+# What makes a cast, which cuts off, round to the nearest of the integers that 8 bits hold.
+OFFSET = np.int32(128)
+HALF_UP = np.float32(OFFSET + 0.5)
+# Rounding of a similarity in single precision, per number of a word (and some more for the norms).
+ROUNDING, NORMS = 2.0**-23, 8
 # Keeps the scale of a huge row apart from the 0 of an absent one.
 LEAST_SCALE = 1e-37
 
@@ -55,27 +81,49 @@ class ExactIndex(Index):
         self._count = np.zeros(self.batch_size, np.int64)
         # One past the highest slot that has been findable since the element was built.
         self._extent = np.zeros(self.batch_size, np.int64)
+        sketched = self.metric == "cosine" and self.memory.dtype == np.float32
+        sketched &= self.memory_size >= SKETCHED_FROM
+        groups = math.ceil(self.memory_size / LANES) if sketched else 0
+        shape = (self.batch_size, groups, *group_shape(self.word_size))
+        self._sketches = self._zeros(shape, np.int8)
+        self._fours = self._sketches.view(np.int32)[..., 0]
+        # Elements with a row so huge that its similarity is not what its sketch says.
+        self._huge = np.zeros(self.batch_size, np.bool_)
 
     def _update(self, slots: np.ndarray) -> None:
         cosine = self.metric == "cosine"
         _refresh(self.memory, slots, cosine, self._scale, self._count, self._extent)
+        self._sketch(slots, slice(None))
 
     def _remove(self, slots: np.ndarray) -> None:
         _forget(slots, self._scale, self._count)
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
-        cosine = self.metric == "cosine"
-        _search(self.memory, self._scale, self._extent, queries, cosine, slots, similarity)
+        if self._sketches.shape[1] > 0:
+            known = self._scale, self._sketches, self._huge, self._extent
+            _search_sketches(self.memory, *known, queries, slots, similarity)
+        else:
+            cosine = self.metric == "cosine"
+            _search(self.memory, self._scale, self._extent, queries, cosine, slots, similarity)
 
     def _rebuild(self, element: int) -> None:
         cosine = self.metric == "cosine"
         _reread(self.memory[element], cosine, self._scale[element], self._extent, element)
+        self._huge[element] = False
+        self._sketch(np.flatnonzero(self._scale[element])[None], slice(element, element + 1))
+
+    def _sketch(self, slots: np.ndarray, elements: slice) -> None:
+        """Sketch the rows at `slots` [n, m] of n elements, whose scales are known."""
+        if self._sketches.shape[1] > 0:
+            own = self._scale[elements], self._fours[elements], self._huge[elements]
+            _sketch(self.memory[elements], slots, *own)
 
     def _findable(self) -> np.ndarray:
         return self._count
 
     def _bytes(self) -> int:
-        return self._scale.nbytes + self._count.nbytes + self._extent.nbytes
+        arrays = self._scale, self._sketches, self._huge, self._count, self._extent
+        return sum(array.nbytes for array in arrays)
 
 
 @njit(nogil=True, cache=True)
@@ -111,6 +159,27 @@ def _reread(
 
 
 @njit(nogil=True, cache=True)
+def _sketch(
+    memory: np.ndarray, slots: np.ndarray, scale: np.ndarray, sketches: np.ndarray, huge: np.ndarray
+) -> None:
+    """Sketch the rows at `slots` [B, n]: int32 [B, G, W / 4, LANES], four numbers in each."""
+    numbers = np.zeros(sketches.shape[2] * FOUR, np.int8)
+    fours = numbers.view(np.int32)
+    for b in range(slots.shape[0]):
+        for i in range(slots.shape[1]):
+            slot = slots[b, i]
+            if slot < 0:
+                continue
+            huge[b] |= scale[b, slot] < 2 * LEAST_SCALE
+            factor = np.float32(SCALE) * scale[b, slot]
+            for w in range(memory.shape[2]):
+                # Rounds to the nearest, of numbers in [-127, 127]; rint would be a call.
+                numbers[w] = np.int8(np.int32(memory[b, slot, w] * factor + HALF_UP) - OFFSET)
+            for four in range(fours.size):
+                sketches[b, slot // LANES, four, slot % LANES] = fours[four]
+
+
+@njit(nogil=True, cache=True)
 def _row_scale(word: np.ndarray, cosine: bool) -> float:
     return max(_inverse_norm(word), LEAST_SCALE) if cosine else 1.0
 
@@ -141,6 +210,7 @@ def _search(
     padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
     ready = np.zeros((padded_heads, word_size), memory.dtype)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
+    every = np.arange(BLOCK)
     slots[:] = -1
     similarity[:] = -np.inf
     for b in range(memory.shape[0]):
@@ -159,9 +229,103 @@ def _search(
                     _dots(rows, ready, first, scores)
                 else:
                     _negative_distances(rows, ready, first, scores)
-                _keep_best(start, block_scale, scores, first, best_slots, best)
+                _keep_best(start, every, block_scale, scores, first, best_slots, best)
         for h in range(num_heads):
             _sort(best_slots[h], best[h])
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _search_sketches(
+    memory: np.ndarray,
+    scale: np.ndarray,
+    sketches: np.ndarray,
+    huge: np.ndarray,
+    extent: np.ndarray,
+    queries: np.ndarray,
+    slots: np.ndarray,
+    similarity: np.ndarray,
+) -> None:
+    """As `_search` by cosine, with no look at rows whose sketches say that they are not needed."""
+    num_heads, word_size = queries.shape[1:]
+    padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
+    ready = np.zeros((padded_heads, word_size), memory.dtype)
+    prepared = np.zeros((padded_heads, sketches.shape[2], FOUR), np.int16)
+    slack = np.empty(num_heads)
+    least = np.full(padded_heads, np.inf, np.float32)
+    scores = np.empty((GROUP, BLOCK), memory.dtype)
+    picked, picked_scale = np.empty((BLOCK, word_size), memory.dtype), np.empty(BLOCK, memory.dtype)
+    every, places = np.arange(BLOCK), np.empty(BLOCK, np.int64)
+    slots[:] = -1
+    similarity[:] = -np.inf
+    for b in range(memory.shape[0]):
+        for h in range(num_heads):
+            factor = _inverse_norm(queries[b, h])
+            for w in range(word_size):
+                ready[h, w] = queries[b, h, w] * factor
+            slack[h] = prepare_query(queries[b, h], prepared[h]) + (word_size + NORMS) * ROUNDING
+        best_slots, best, own_sketches = slots[b], similarity[b], sketches[b]
+        # How many blocks are yet to be scanned without the sketches.
+        pause = 0
+        for start in range(0, extent[b], BLOCK):
+            stop = min(start + BLOCK, extent[b])
+            rows = memory[b, start:stop]
+            block_scale = scale[b, start:stop]
+            for first in range(0, num_heads, GROUP):
+                if start == 0 or pause > 0 or huge[b]:
+                    pause = max(pause - 1, 0)
+                    _dots(rows, ready, first, scores)
+                    _keep_best(start, every, block_scale, scores, first, best_slots, best)
+                    continue
+                for h in range(first, min(first + GROUP, num_heads)):
+                    least[h] = best[h, 0] - slack[h]
+                known = start, rows, block_scale, own_sketches, prepared
+                alone = first + 1 == num_heads
+                count = _pick(*known, least, first, alone, picked, picked_scale, places)
+                pause = PAUSE if count * CROWDED > stop - start else 0
+                _dots(picked[:count], ready, first, scores)
+                some = picked_scale[:count]
+                _keep_best(start, places, some, scores, first, best_slots, best)
+        for h in range(num_heads):
+            _sort(best_slots[h], best[h])
+
+
+@njit(nogil=True, cache=True)
+def _pick(
+    start: int,
+    rows: np.ndarray,
+    scale: np.ndarray,
+    sketches: np.ndarray,
+    prepared: np.ndarray,
+    least: np.ndarray,
+    first: int,
+    alone: bool,
+    picked: np.ndarray,
+    picked_scale: np.ndarray,
+    places: np.ndarray,
+) -> int:
+    """Copy those of a block's rows that may score above `least` for one of a group of heads.
+
+    alone: whether the group has but one head. places: those of the picked rows in the block,
+    ascending. Returns how many they are.
+    """
+    count, groups = 0, (start + rows.shape[0] + LANES - 1) // LANES
+    for fourth in range(start // LANES, groups, FOUR):
+        maybe = 0  # of four groups, bit by bit
+        for group in range(fourth, min(fourth + FOUR, groups)):
+            if alone:
+                lanes = any_above_one(sketches, group, prepared, first, least)
+            else:
+                lanes = any_above_four(sketches, group, prepared, first, least)
+            maybe |= lanes << ((group - fourth) * LANES)
+        while maybe:
+            place = fourth * LANES - start + lowest_bit(maybe)
+            maybe &= maybe - 1
+            if place < rows.shape[0] and scale[place] != 0:
+                for w in range(rows.shape[1]):
+                    picked[count, w] = rows[place, w]
+                places[count], picked_scale[count] = place, scale[place]
+                count += 1
+    return count
 
 
 @njit(nogil=True, cache=True)
@@ -215,13 +379,14 @@ def _negative_distances(
 @njit(nogil=True, cache=True, fastmath=REORDERED)
 def _keep_best(
     start: int,
+    places: np.ndarray,
     scale: np.ndarray,
     scores: np.ndarray,
     first: int,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
-    """Take a block's rows, from slot `start` on, into the best [H, k] so far of a group of heads.
+    """Take rows, at `places` from slot `start` on, into the best [H, k] so far of a group of heads.
 
     Each head's k best are a heap led by the worst. Slots come in ascending order and only a
     better row enters, so ties keep the lowest slot.
@@ -237,7 +402,7 @@ def _keep_best(
         for i in range(scale.size):
             value = scores[g, i] * scale[i]
             if value > worst and scale[i] != 0:
-                head_similarity[0], head_slots[0] = value, start + i
+                head_similarity[0], head_slots[0] = value, start + places[i]
                 _sink(head_slots, head_similarity, head_slots.size)
                 worst = head_similarity[0]
 

@@ -13,6 +13,7 @@ edit here: `make clean` removes it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -36,71 +37,132 @@ def group_shape(word_size: int) -> tuple[int, int, int]:
     return (word_size + FOUR - 1) // FOUR, LANES, FOUR
 
 
+_INTEGER, _INDEX = ir.IntType(32), cgutils.intp_t
+_SUMS, _FLOATS = ir.VectorType(_INTEGER, LANES), ir.VectorType(ir.FloatType(), LANES)
+
+
+def _everywhere(builder: Any, number: Any, vector: Any) -> Any:
+    """A vector of the number in every place."""
+    unset = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(unset, number, _INTEGER(0))
+    places = ir.Constant(ir.VectorType(_INTEGER, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, unset, places)
+
+
+def _neighbours_added(builder: Any, a: Any, b: Any) -> Any:
+    """Of the numbers in a and then b, each even one and the next: their sums."""
+    even, odd = (
+        builder.shuffle_vector(a, b, ir.Constant(_SUMS, list(range(first, 2 * LANES, 2))))
+        for first in (0, 1)
+    )
+    return builder.add(even, odd)
+
+
+def _similarities(
+    builder: Any, sketches: Any, group: Any, size: Any, queries: list[Any]
+) -> Iterator[Any]:
+    """Vectors, one per query, of its similarities to a group's sketches.
+
+    sketches: pointer to int8 [G, size, LANES, 4]; queries: pointers to int16 [size, 4]. A group is
+    read once for all queries. The sums are of integers, and exact.
+    """
+    half = LANES * FOUR // 2
+    eighths, numbers = ir.VectorType(ir.IntType(8), half), ir.VectorType(_INTEGER, half)
+    fours = ir.VectorType(ir.IntType(64), half // FOUR)
+    start = builder.mul(group, size)
+    # Two numbers of a row are added up in each place, eight rows in each of two vectors.
+    totals = [
+        [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, [0] * LANES)) for _ in range(2)]
+        for _ in queries
+    ]
+    with cgutils.for_range(builder, size) as loop:
+        first = builder.mul(builder.add(start, loop.index), _INDEX(2 * half))
+        columns = []
+        for part in range(2):
+            place = builder.gep(sketches, [builder.add(first, _INDEX(part * half))])
+            column = builder.load(builder.bitcast(place, eighths.as_pointer()), align=1)
+            columns.append(builder.sext(column, numbers))
+        for query, own in zip(queries, totals, strict=True):
+            place = builder.gep(query, [builder.mul(loop.index, _INDEX(FOUR))])
+            four = builder.load(builder.bitcast(place, fours.element.as_pointer()), align=2)
+            repeated = builder.bitcast(
+                _everywhere(builder, four, fours), ir.VectorType(ir.IntType(16), half)
+            )
+            query_numbers = builder.sext(repeated, numbers)
+            for column, total in zip(columns, own, strict=True):
+                # Sixteen bits times sixteen, neighbours added: one instruction of most processors.
+                products = builder.mul(column, query_numbers)
+                added = _neighbours_added(builder, products, products)
+                builder.store(builder.add(builder.load(total), added), total)
+    scale = ir.Constant(_FLOATS, [1 / (SCALE * QUERY_SCALE)] * LANES)
+    for own in totals:
+        both = _neighbours_added(builder, *(builder.load(total) for total in own))
+        yield builder.fmul(builder.sitofp(both, _FLOATS), scale)
+
+
+def _above(builder: Any, similarities: Any, worst: Any) -> Any:
+    """Bit by bit, which of the similarities exceed `worst`."""
+    above = builder.fcmp_ordered(">", similarities, _everywhere(builder, worst, _FLOATS))
+    return builder.zext(builder.bitcast(above, ir.IntType(LANES)), ir.IntType(64))
+
+
 def _score_group(
     typing_context: Any, sketches: Any, group: Any, query: Any, worst: Any, scores: Any
 ) -> Any:
     """scores[lane] = similarity of a query to a group's sketch; bit by bit, which exceed `worst`.
 
     sketches: int8 [G, W / 4, LANES, 4]; query: int16 [W / 4, 4], from `prepare_query`; worst:
-    float32; scores: float32 [LANES]. The sums are of integers, and exact.
+    float32; scores: float32 [LANES].
     """
-    integer, index = ir.IntType(32), cgutils.intp_t
-    sums, floats = ir.VectorType(integer, LANES), ir.VectorType(ir.FloatType(), LANES)
-    half = LANES * FOUR // 2
-    eighths, numbers = ir.VectorType(ir.IntType(8), half), ir.VectorType(integer, half)
-    fours = ir.VectorType(ir.IntType(64), half // FOUR)
-
-    def everywhere(builder: Any, number: Any, vector: Any) -> Any:
-        """A vector of the number in every place."""
-        unset = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(unset, number, integer(0))
-        places = ir.Constant(ir.VectorType(integer, vector.count), [0] * vector.count)
-        return builder.shuffle_vector(first, unset, places)
-
-    def neighbours_added(builder: Any, a: Any, b: Any) -> Any:
-        """Of the numbers in a and then b, each even one and the next: their sums."""
-        even, odd = (
-            builder.shuffle_vector(a, b, ir.Constant(sums, list(range(first, 2 * LANES, 2))))
-            for first in (0, 1)
-        )
-        return builder.add(even, odd)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, words, out = (
             context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)
         )
         size = builder.extract_value(words.shape, 0)
-        start = builder.mul(arguments[1], size)
-        # Two numbers of a row are added up in each place, eight rows in each of two vectors.
-        totals = [cgutils.alloca_once(builder, sums) for _ in range(2)]
-        for total in totals:
-            builder.store(ir.Constant(sums, [0] * LANES), total)
-        with cgutils.for_range(builder, size) as loop:
-            place = builder.gep(words.data, [builder.mul(loop.index, index(FOUR))])
-            four = builder.load(builder.bitcast(place, fours.element.as_pointer()), align=2)
-            repeated = builder.bitcast(
-                everywhere(builder, four, fours), ir.VectorType(ir.IntType(16), half)
-            )
-            query_numbers = builder.sext(repeated, numbers)
-            first = builder.mul(builder.add(start, loop.index), index(2 * half))
-            for part, total in enumerate(totals):
-                place = builder.gep(rows.data, [builder.add(first, index(part * half))])
-                column = builder.load(builder.bitcast(place, eighths.as_pointer()), align=1)
-                # Sixteen bits times sixteen, neighbours added: one instruction of most processors.
-                products = builder.mul(builder.sext(column, numbers), query_numbers)
-                added = neighbours_added(builder, products, products)
-                builder.store(builder.add(builder.load(total), added), total)
-        both = neighbours_added(builder, *(builder.load(total) for total in totals))
-        scale = ir.Constant(floats, [1 / (SCALE * QUERY_SCALE)] * LANES)
-        result = builder.fmul(builder.sitofp(both, floats), scale)
-        builder.store(result, builder.bitcast(out.data, floats.as_pointer()), align=4)
-        above = builder.fcmp_ordered(">", result, everywhere(builder, arguments[3], floats))
-        return builder.zext(builder.bitcast(above, ir.IntType(LANES)), ir.IntType(64))
+        (result,) = _similarities(builder, rows.data, arguments[1], size, [words.data])
+        builder.store(result, builder.bitcast(out.data, _FLOATS.as_pointer()), align=4)
+        return _above(builder, result, arguments[3])
 
     return types.int64(sketches, types.intp, query, types.float32, scores), generate
 
 
 score_group: Any = intrinsic(_score_group)
+
+
+def _any_above(count: int) -> Any:
+    """Bit by bit, which sketches of a group exceed what one of `count` queries asks for.
+
+    sketches: int8 [G, W / 4, LANES, 4]; queries: int16 [>= first + count, W / 4, 4], each from
+    `prepare_query`; least: float32 [>= first + count], by queries.
+    """
+
+    def any_above(
+        typing_context: Any, sketches: Any, group: Any, queries: Any, first: Any, least: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            rows, words, bounds = (
+                context.make_array(signature.args[i])(context, builder, arguments[i])
+                for i in (0, 2, 4)
+            )
+            size = builder.extract_value(words.shape, 1)
+            own = [builder.add(arguments[3], _INDEX(i)) for i in range(count)]
+            starts = [builder.mul(builder.mul(i, size), _INDEX(FOUR)) for i in own]
+            pointers = [builder.gep(words.data, [start]) for start in starts]
+            found = ir.IntType(64)(0)
+            results = _similarities(builder, rows.data, arguments[1], size, pointers)
+            for i, result in zip(own, results, strict=True):
+                bound = builder.load(builder.gep(bounds.data, [i]))
+                found = builder.or_(found, _above(builder, result, bound))
+            return found
+
+        return types.int64(sketches, types.intp, queries, types.intp, least), generate
+
+    return intrinsic(any_above)
+
+
+any_above_one: Any = _any_above(1)
+any_above_four: Any = _any_above(4)
 
 
 def _count_low_zeros(typing_context: Any, bits: Any) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sam import checks
-from sam.data import babi
+from sam.data import babi, source
 from sam.data.babi import Splits
 from sam.data.stories import NO_ANSWER, SYMBOLS, Encoded
 from sam.tasks.buckets import Buckets
@@ -135,7 +136,7 @@ class Babi(ClassTask):
         if level is not None and level not in self.tasks:
             raise ValueError(f"level: got {level}, expected one of the tasks {self.tasks}")
         tasks = self.tasks if level is None else (level,)
-        return _buckets(self.version, tasks, self.data_dir)
+        return _buckets(self.version, tasks, source.given_folder(self.data_dir))
 
     def _episode(self, stories: list[Encoded], level: int | None) -> Episode:
         lengths = np.array([len(story.symbols) for story in stories])
@@ -153,9 +154,9 @@ class Babi(ClassTask):
 
 
 @functools.lru_cache(maxsize=32)
-def _buckets(version: str, tasks: tuple[int, ...], data_dir: str | None) -> Buckets[Encoded]:
+def _buckets(version: str, tasks: tuple[int, ...], folder: Path | None) -> Buckets[Encoded]:
     """The training stories, each task with the same weight in all."""
-    splits = babi.load(version, tasks, data_dir)
+    splits = babi.load(version, tasks, folder)
     stories, weights = list[Encoded](), list[float]()
     for task in tasks:
         stories += splits[task].train

@@ -204,6 +204,16 @@ def test_a_run_without_data_fails_before_its_folder_is_made(tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+def test_another_folder_gives_other_stories(tmp_path, monkeypatch):
+    """Also within one process, where the environment names it."""
+    task = tasks.Babi(tasks=(1,))
+    monkeypatch.setenv("SAM_DATA_DIR", str(EXCERPT))
+    task.sample(1, drawn(0))
+    monkeypatch.setenv("SAM_DATA_DIR", str(tmp_path))
+    with pytest.raises(babi.DataError, match="got no file"):
+        task.sample(1, drawn(0))
+
+
 def test_a_task_is_its_settings():
     assert dataclasses.replace(TASK, tasks=[8, 4, 8]).tasks == (8, 4)
     assert (TASK.min_level, TASK.max_level, TASK.level_limit) == (1, 19, 19)

@@ -43,8 +43,8 @@ class DAM(DenseModel):
         a slot is accessed when its weights exceed `access_threshold` delta.
     similarity: "cosine", or "l2" for the negative squared distance.
     key_strength: whether each head has a learned beta = 1 + softplus(x), 5 or so at the start.
-    bypass_dropout: see `Readout`.
-    aligned_queries: whether queries and written words start as the same projection, see `SAM`.
+    one_hot_inputs: see `initialize_controller`. bypass_dropout: see `Readout`.
+    aligned_queries: which share of a query starts as the word that is written, see `SAM`.
 
     Backward keeps 1 + 2 H / W + 1 / W buffers of [B, N, W] a step: the new memory, its rows' norms,
     the read weights and the similarities behind them.
@@ -60,11 +60,12 @@ class DAM(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
         key_strength: bool = True,
-        aligned_queries: bool = False,
+        aligned_queries: float = 0.0,
         similarity: str = "cosine",
         usage: str = "discounted",
         discount: float = 0.99,
@@ -79,6 +80,7 @@ class DAM(DenseModel):
             interface_size=num_heads * (2 * word_size + 2 + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            one_hot_inputs=one_hot_inputs,
             bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
@@ -91,8 +93,7 @@ class DAM(DenseModel):
         self.access_threshold = access_threshold
         if key_strength:
             self.sharpen_first_reads()
-        if aligned_queries:
-            self.align_first_queries()
+        self.align_first_queries(aligned_queries)
 
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:

@@ -50,7 +50,7 @@ class DNC(DenseModel):
     """One write head and R read heads that follow content and the order of writing.
 
     memory_size: N. word_size: W. num_heads: R, the read heads.
-    bypass_dropout: see `Readout`.
+    one_hot_inputs: see `initialize_controller`. bypass_dropout: see `Readout`.
 
     A step writes, then reads. Keys and added words are linear in the interface; key strengths are
     1 + softplus(x), 5 or so at the start. The memory starts constant. The gradient is that of all
@@ -70,6 +70,7 @@ class DNC(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
@@ -83,6 +84,7 @@ class DNC(DenseModel):
             interface_size=num_heads * word_size + 3 * word_size + 5 * num_heads + 3,
             hidden_size=hidden_size,
             batch_first=batch_first,
+            one_hot_inputs=one_hot_inputs,
             bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sam import checks
-from sam.model import RecurrentModel, State, set_forget_bias
+from sam.model import RecurrentModel, State, initialize_controller
 
 
 class LSTM(RecurrentModel):
-    """One LSTM layer of `hidden_size` cells and a linear output: y(t) = output(h(t))."""
+    """One LSTM layer of `hidden_size` cells and a linear output: y(t) = output(h(t)).
+
+    The settings are those of `RecurrentModel`.
+    """
 
     def __init__(
         self,
@@ -18,6 +21,7 @@ class LSTM(RecurrentModel):
         *,
         hidden_size: int = 100,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
@@ -26,13 +30,18 @@ class LSTM(RecurrentModel):
             output_size,
             hidden_size=hidden_size,
             batch_first=batch_first,
+            one_hot_inputs=one_hot_inputs,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )
         self.controller = nn.LSTM(input_size, hidden_size)
         self.output = nn.Linear(hidden_size, output_size)
-        set_forget_bias(
-            self.controller.get_parameter("bias_ih_l0"), self.controller.get_parameter("bias_hh_l0")
+        initialize_controller(
+            *(
+                self.controller.get_parameter(f"{name}_l0")
+                for name in ("weight_ih", "bias_ih", "bias_hh")
+            ),
+            one_hot_inputs=one_hot_inputs,
         )
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)

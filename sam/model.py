@@ -46,6 +46,8 @@ class RecurrentModel(nn.Module):
     inputs: [T, B, input_size] (with `batch_first`: [B, T, input_size]), T >= 1, finite.
     outputs: [T, B, output_size] (or [B, T, output_size]): logits, no final nonlinearity.
 
+    one_hot_inputs: whether the controller starts as fits inputs that are one-hot, see
+    `initialize_controller`.
     checkpoint: "dp" keeps at most `checkpoint_mib` MiB for the gradient of a call and makes steps
     again during the backward pass, the fewest that this budget allows (`sam.recompute`).
     """
@@ -57,6 +59,7 @@ class RecurrentModel(nn.Module):
         *,
         hidden_size: int = 100,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class RecurrentModel(nn.Module):
         self.output_size = output_size
         self.hidden_size = hidden_size
         self.batch_first = batch_first
+        self.one_hot_inputs = one_hot_inputs
         self.checkpoint = checkpoint
         self.checkpoint_mib = checkpoint_mib
 
@@ -199,7 +203,12 @@ class MemoryModel(RecurrentModel):
         self.controller = nn.LSTMCell(input_size + read_size, hidden_size)
         self.interface = nn.Linear(hidden_size, interface_size)
         self.output = Readout(hidden_size, read_size, output_size, bypass_dropout)
-        set_forget_bias(self.controller.bias_ih, self.controller.bias_hh)
+        initialize_controller(
+            self.controller.weight_ih[:, :input_size],
+            self.controller.bias_ih,
+            self.controller.bias_hh,
+            one_hot_inputs=self.one_hot_inputs,
+        )
         for layer in (self.interface, self.output):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -210,14 +219,27 @@ class MemoryModel(RecurrentModel):
         self.interface.bias.view(self.num_heads, -1)[:, -1] = INITIAL_KEY_STRENGTH
 
     @torch.no_grad()
-    def align_first_queries(self) -> None:
-        """Start each head's query as what it writes: both are the same projection of h(t).
+    def align_first_queries(self, share: float) -> None:
+        """Start that share of each head's query as what it writes there, and the rest at zero.
 
         A state then finds at first what was written by states like it, which two independent
-        projections only do once training has turned them to each other.
+        projections only do once training has turned them to each other. What stands in a word
+        beyond that share is read, but not asked for: words with the same first part and another
+        rest are as near to a query as the word that is written at that step.
+
+        share: in (0, 1]; at least one number of the word. 0 leaves query and word independent.
         """
+        if not isinstance(share, (int, float)):
+            raise TypeError(f"aligned_queries: got {share!r}, expected a number in [0, 1]")
+        if not 0 <= share <= 1:
+            raise ValueError(f"aligned_queries: got {share}, expected a number in [0, 1]")
+        if share == 0:
+            return
+        aligned = max(1, round(share * self.word_size))
         heads = self.interface.weight.view(self.num_heads, -1, self.hidden_size)
-        heads[:, self.word_size : 2 * self.word_size] = heads[:, : self.word_size]
+        queries, words = heads[:, : self.word_size], heads[:, self.word_size : 2 * self.word_size]
+        words[:, :aligned] = queries[:, :aligned]
+        queries[:, aligned:] = 0
 
     @property
     def signature(self) -> tuple[tuple[str, Any], ...]:
@@ -235,8 +257,20 @@ class MemoryModel(RecurrentModel):
 
 
 @torch.no_grad()
-def set_forget_bias(bias_ih: Tensor, bias_hh: Tensor) -> None:
-    """Start an LSTM's forget gate with a total bias of 1 (Collier & Beel 2018)."""
+def initialize_controller(
+    input_weights: Tensor, bias_ih: Tensor, bias_hh: Tensor, *, one_hot_inputs: bool
+) -> None:
+    """Start an LSTM's forget gate with a total bias of 1 (Collier & Beel 2018).
+
+    input_weights: [4 C, input_size]. one_hot_inputs: torch starts weights and biases alike, uniform
+    in 1 / sqrt(C) around 0, so that of an input with a single 1 little more is seen than of the
+    biases, and all states, and words written, look alike. With one-hot inputs their weights start
+    uniform in [-1, 1] and all other biases at 0.
+    """
+    if one_hot_inputs:
+        nn.init.uniform_(input_weights, -1.0, 1.0)
+        nn.init.zeros_(bias_ih)
+        nn.init.zeros_(bias_hh)
     hidden_size = len(bias_ih) // 4  # gates in torch's order: input, forget, cell, output
     bias_ih[hidden_size : 2 * hidden_size] = 1.0
     bias_hh[hidden_size : 2 * hidden_size] = 0.0

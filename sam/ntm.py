@@ -30,7 +30,7 @@ class NTM(DenseModel):
     """H write heads and H read heads that move by content and by shifts; a step writes, then reads.
 
     memory_size: N. word_size: W, the paper's M. num_heads: H.
-    bypass_dropout: see `Readout`.
+    one_hot_inputs: see `initialize_controller`. bypass_dropout: see `Readout`.
 
     Keys and added words are linear in the interface. The memory starts constant, every head at
     slot 0. Backward keeps 1 + 4 H / W + 1 / W buffers of [B, N, W] a step: the new memory, its
@@ -47,6 +47,7 @@ class NTM(DenseModel):
         num_heads: int = 4,
         hidden_size: int = 100,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
@@ -60,6 +61,7 @@ class NTM(DenseModel):
             interface_size=2 * num_heads * (2 * word_size + SHIFTS + 3),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            one_hot_inputs=one_hot_inputs,
             bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,

@@ -62,8 +62,10 @@ class SAM(MemoryModel):
     writes. k: K words read per head. hidden_size: C units of the LSTM. ann: the index, by name or
     as settings (`ann_backends.available()` lists them). key_strength: whether each head scales
     similarities by a learned beta = 1 + softplus, 5.02 at first; False is the paper's model.
-    aligned_queries: whether each head's query and the word that it writes start as the same
-    projection of the controller's output, instead of independent ones.
+    aligned_queries: which share, in [0, 1], of each head's query starts as the same projection of
+    the controller's output as the word that it writes, the rest of the query at zero; 0: both start
+    as independent projections. one_hot_inputs: whether the controller starts as fits inputs that
+    are one-hot (`initialize_controller`).
     bypass_dropout: the share of the controller's output that is dropped in training on its own way
     to the model's (`Readout`). similarity: "cosine" or "l2" (the negative squared distance).
     access_threshold: the paper's
@@ -92,11 +94,12 @@ class SAM(MemoryModel):
         hidden_size: int = 100,
         ann: Any = "exact",
         key_strength: bool = True,
-        aligned_queries: bool = False,
+        aligned_queries: float = 0.0,
         similarity: str = "cosine",
         access_threshold: float = 0.005,
         seed: int = 0,
         batch_first: bool = False,
+        one_hot_inputs: bool = False,
         bypass_dropout: float = 0.0,
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
@@ -110,6 +113,7 @@ class SAM(MemoryModel):
             interface_size=num_heads * (2 * word_size + 2 + self.num_modes + key_strength),
             hidden_size=hidden_size,
             batch_first=batch_first,
+            one_hot_inputs=one_hot_inputs,
             bypass_dropout=bypass_dropout,
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
@@ -124,8 +128,7 @@ class SAM(MemoryModel):
             raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
         if key_strength:
             self.sharpen_first_reads()
-        if aligned_queries:
-            self.align_first_queries()
+        self.align_first_queries(aligned_queries)
         self.k = k
         self.key_strength = key_strength
         self.ann = ann_backends.resolve(ann)

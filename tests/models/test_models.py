@@ -1,11 +1,13 @@
 """What all models have in common."""
 
 import io
+import math
 
 import pytest
 import torch
 
 import sam
+from sam.models import MODELS
 from tests.models.small_models import MEMORY_NAMES, NAMES, build, random, start
 
 every_model = pytest.mark.parametrize("name", NAMES)
@@ -164,17 +166,64 @@ def test_a_given_memory_is_shared_and_stays_as_it_was(name):
     assert not torch.equal(state.memory[0], memory)
 
 
+@pytest.mark.parametrize(("share", "aligned"), [(0.0, 0), (0.4, 2), (0.01, 1), (1.0, 5), (True, 5)])
 @pytest.mark.parametrize("name", ["sam", "sdnc", "dam"])
-def test_aligned_queries_start_as_the_words_that_are_written(name):
+def test_a_share_of_the_first_queries_is_what_is_written(name, share, aligned):
     sizes = {"memory_size": 8, "word_size": 5, "num_heads": 3, "hidden_size": 7}
-    for aligned in (True, False):
+    torch.manual_seed(0)
+    model = sam.build(name, input_size=4, output_size=2, **sizes, aligned_queries=share)
+    parts = model.interface(torch.randn(6, 7)).view(6, 3, -1)
+    queries, words = parts[..., :5], parts[..., 5:10]
+    assert torch.equal(queries[..., :aligned], words[..., :aligned])
+    assert (queries[..., aligned:] == 0).all() == (aligned > 0)
+    assert not torch.allclose(queries[..., -1], words[..., -1]) or aligned == 5
+    # Heads differ, and so do an aligned model's parameters from here on.
+    assert not torch.allclose(parts[:, 0, :5], parts[:, 1, :5])
+    outputs, _ = model(torch.randn(5, 2, 4))
+    outputs.square().sum().backward()
+    gradient = model.interface.weight.grad.view(3, -1, 7)
+    assert not torch.allclose(gradient[:, :5], gradient[:, 5:10])
+
+
+@pytest.mark.parametrize("name", ["sam", "sdnc", "dam"])
+@pytest.mark.parametrize(
+    ("share", "error"),
+    [(-0.1, ValueError), (1.5, ValueError), (math.nan, ValueError), ("all", TypeError)],
+)
+def test_a_share_beyond_the_word_is_refused(name, share, error):
+    with pytest.raises(
+        error, match=rf"aligned_queries: got {share!r}, expected a number in \[0, 1\]"
+    ):
+        sam.build(name, input_size=4, output_size=2, aligned_queries=share)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_controller_for_one_hot_inputs_tells_them_apart_at_the_first_step(name):
+    """Steps from different inputs leave different states; by default they are nearly the same."""
+
+    def state_of_each_input(one_hot_inputs):
         torch.manual_seed(0)
-        model = sam.build(name, input_size=4, output_size=2, **sizes, aligned_queries=aligned)
-        parts = model.interface(torch.randn(6, 7)).view(6, 3, -1)
-        assert torch.equal(parts[..., :5], parts[..., 5:10]) == aligned
-        # Heads differ, and so do an aligned model's parameters from here on.
-        assert not torch.allclose(parts[:, 0, :5], parts[:, 1, :5])
-        outputs, _ = model(torch.randn(5, 2, 4))
-        outputs.square().sum().backward()
-        gradient = model.interface.weight.grad.view(3, -1, 7)
-        assert not torch.allclose(gradient[:, :5], gradient[:, 5:10])
+        sizes = {} if name == "lstm" else {"memory_size": 16}
+        model = sam.build(
+            name,
+            input_size=9,
+            output_size=2,
+            hidden_size=64,
+            one_hot_inputs=one_hot_inputs,
+            **sizes,
+        )
+        _, state = model(torch.eye(9).unsqueeze(0))
+        return torch.corrcoef(state.hidden)[~torch.eye(9, dtype=torch.bool)]
+
+    assert state_of_each_input(False).mean() > 0.5
+    assert state_of_each_input(True).abs().mean() < 0.15
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_controller_for_one_hot_inputs_has_the_biases_of_its_forget_gate_alone(name):
+    model = sam.build(name, input_size=9, output_size=2, hidden_size=6, one_hot_inputs=True)
+    biases = sum(each for part, each in model.controller.named_parameters() if "bias" in part)
+    assert biases.tolist() == 6 * [0.0] + 6 * [1.0] + 12 * [0.0]
+    (weights,) = (each for part, each in model.controller.named_parameters() if "weight_ih" in part)
+    assert 0.8 < weights[:, :9].abs().max() <= 1
+    assert (weights[:, 9:].abs() <= 1 / math.sqrt(6)).all()  # the words read are not one-hot

@@ -26,15 +26,6 @@ def _place(row: np.ndarray, slot: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _reach(slots: np.ndarray, count: int, slot: int) -> int:
-    """Where `slot` stands in slots[:count], or `count`."""
-    for n in range(count):
-        if slots[n] == slot:
-            return n
-    return count
-
-
-@njit(nogil=True, cache=True)
 def _insert(row: np.ndarray, slot: int) -> int:
     """Put `slot` into a row of slots that has room; returns its place."""
     k = len(row) - 1
@@ -143,32 +134,24 @@ def _add(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: 
 
 @njit(nogil=True, cache=True)
 def _cut(
-    slots: np.ndarray, weights: np.ndarray, count: int, most: int, largest: np.ndarray
+    slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray
 ) -> None:
     """Set all but the `most` largest of weights[:count] to 0, of equals that of the higher slot.
 
-    largest: int64, room for `most` places.
+    ranks: int64, room for `count`.
     """
     if count <= most:
         return
-    kept = 0
+    # All against all, without a branch to guess wrongly: faster than sorting for so few.
     for n in range(count):
-        place = kept
-        while place > 0 and (
-            weights[n] > weights[largest[place - 1]]
-            or (weights[n] == weights[largest[place - 1]] and slots[n] < slots[largest[place - 1]])
-        ):
-            place -= 1
-        if place == most:
+        slot, weight = slots[n], weights[n]
+        larger = 0
+        for m in range(count):
+            larger += (weights[m] > weight) | ((weights[m] == weight) & (slots[m] < slot))
+        ranks[n] = larger
+    for n in range(count):
+        if ranks[n] >= most:
             weights[n] = 0
-            continue
-        if kept == most:
-            weights[largest[most - 1]] = 0
-        else:
-            kept += 1
-        for after in range(kept - 1, place, -1):
-            largest[after] = largest[after - 1]
-        largest[place] = n
 
 
 @njit(nogil=True, cache=True)
@@ -267,13 +250,15 @@ def record_write(
     popped_write: tuple[np.ndarray, np.ndarray],
     added: tuple[np.ndarray, np.ndarray],
     strict: bool,
+    marks: np.ndarray,
     journal: tuple[np.ndarray, np.ndarray],
     count: int,
 ) -> int:
     """As `Links.record_write`; returns the journal's new count.
 
     precedence: p_{t-1}, slots and weights, which become p_t. popped_write, added: slots and
-    weights of the write. journal: numbers and weights, in use up to count.
+    weights of the write. marks: of each slot of a memory, all 0 before and after. journal: numbers
+    and weights, in use up to count.
     """
     sources, weights, followers = matrix
     before_slots, before_weights = precedence
@@ -289,7 +274,7 @@ def record_write(
     row_new = np.empty((most, 2 * link_size), weights.dtype)
     row_counts = np.empty(most, np.int64)
     places = np.empty((most, link_size), np.int64)
-    largest = np.empty(link_size, np.int64)
+    ranks = np.empty(most + link_size, np.int64)
     column = (
         np.empty(most + link_size, np.int64),
         np.empty(most + link_size, weights.dtype),
@@ -311,7 +296,9 @@ def record_write(
                 (row_slots[r], row_old[r], row_new[r]),
                 places[r],
             )
-            _cut(row_slots[r], row_new[r], row_counts[r], link_size, largest)
+            _cut(row_slots[r], row_new[r], row_counts[r], link_size, ranks)
+        for r in range(num_written):
+            marks[slots[r]] = 1
         # Of the rows of P_t, only those of the slots of p_{t-1} can have become too long.
         for k in range(link_size):
             if before_slots[b, k] > 0:
@@ -322,10 +309,13 @@ def record_write(
                     slots[:num_written],
                     (row_old, row_new),
                     places[:, k],
-                    (largest, *column),
+                    marks,
+                    (ranks, *column),
                     journal,
                     count,
                 )
+        for r in range(num_written):
+            marks[slots[r]] = 0
         # What goes makes room for what comes.
         for r in range(num_written):
             for place in range(row_counts[r]):
@@ -352,7 +342,7 @@ def record_write(
             if before_slots[b, k] > 0:
                 weight = left * before_weights[b, k]
                 num_written = _add(slots, written, num_written, before_slots[b, k] - 1, weight)
-        _cut(slots, written, num_written, link_size, largest)
+        _cut(slots, written, num_written, link_size, ranks)
         before_slots[b], before_weights[b] = 0, 0
         size = 0
         for r in range(num_written):
@@ -370,6 +360,7 @@ def _cut_followers(
     written: np.ndarray,
     rows: tuple[np.ndarray, np.ndarray],
     places: np.ndarray,
+    marks: np.ndarray,
     scratch: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     journal: tuple[np.ndarray, np.ndarray],
     count: int,
@@ -378,11 +369,11 @@ def _cut_followers(
 
     written: the slots whose rows are about to change. rows: their weights before and after, in
     which j stands at `places`, or -1; a link of theirs that is cut is set to 0 there, another is
-    taken out at once.
+    taken out at once. marks: of each slot, 1 for those written.
     """
     sources, weights, followers = matrix
     old, new = rows
-    largest, slots, column, sources_of = scratch
+    ranks, slots, column, sources_of = scratch
     link_size = followers.shape[2]
     size = gone = 0
     for r in range(len(written)):
@@ -399,11 +390,11 @@ def _cut_followers(
         return count
     for k in range(standing):
         i = followers[b, j, k] - 1
-        if _reach(written, len(written), i) == len(written):
+        if marks[i] == 0:
             slots[size], sources_of[size] = i, -1
             column[size] = weights[b, i, _place(sources[b, i], j)]
             size += 1
-    _cut(slots, column, size, link_size, largest)
+    _cut(slots, column, size, link_size, ranks)
     for n in range(size):
         if column[n] == 0:
             if sources_of[n] >= 0:
@@ -418,14 +409,16 @@ def follow(
     matrix: Matrix,
     read_slots: np.ndarray,
     read_weights: np.ndarray,
+    marks: np.ndarray,
     slots: np.ndarray,
     reached: np.ndarray,
 ) -> None:
-    """As `Links.follow`."""
+    """As `Links.follow`. marks: of each slot of a memory, all 0 before and after."""
     sources, weights, followers = matrix
     batch_size, num_heads, k = read_slots.shape
     for b in range(batch_size):
         for h in range(num_heads):
+            # The mark of a slot that was reached is one more than where it stands.
             count = 0
             for n in range(k):
                 j = read_slots[b, h, n]
@@ -436,17 +429,28 @@ def follow(
                     i = sources[b, j, place] - 1
                     if i < 0:
                         break
-                    at = _reach(slots[b, h], count, i)
-                    count = max(count, at + 1)
-                    slots[b, h, at] = i
-                    reached[b, h, at, 0] += weights[b, j, place] * read_weights[b, h, n]
+                    count = _reach(i, marks, slots[b, h], reached[b, h], count)
+                    reached[b, h, marks[i] - 1, 0] += weights[b, j, place] * read_weights[b, h, n]
                 # f_t(i) = sum_j N_t(i, j) w^R_{t-1}(j)
                 for place in range(followers.shape[2]):
                     i = followers[b, j, place] - 1
                     if i < 0:
                         break
-                    at = _reach(slots[b, h], count, i)
-                    count = max(count, at + 1)
-                    slots[b, h, at] = i
+                    count = _reach(i, marks, slots[b, h], reached[b, h], count)
                     weight = weights[b, i, _place(sources[b, i], j)]
-                    reached[b, h, at, 1] += weight * read_weights[b, h, n]
+                    reached[b, h, marks[i] - 1, 1] += weight * read_weights[b, h, n]
+            for n in range(count):
+                marks[slots[b, h, n]] = 0
+            if count < slots.shape[2]:
+                slots[b, h, count] = -1
+
+
+@njit(nogil=True, cache=True)
+def _reach(i: int, marks: np.ndarray, slots: np.ndarray, reached: np.ndarray, count: int) -> int:
+    """Give slot i a place among the `count` reached, unless it has one; returns the new count."""
+    if marks[i] > 0:
+        return count
+    slots[count] = i
+    reached[count] = 0
+    marks[i] = count + 1
+    return count + 1

@@ -79,6 +79,7 @@ class Links:
         self.precedence_slots = np.zeros((batch_size, link_size), np.int32)
         self.precedence_weights = np.zeros((batch_size, link_size), dtype)
         self.strict = strict
+        self._marks = ann_backends.lazy_zeros((memory_size,), np.int32)  # for the kernels
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,6 +125,7 @@ class Links:
             (popped, popped_weights),
             (read_slots, write_weights),
             self.strict,
+            self._marks,
             (journal.numbers, journal.weights),
             journal.count,
         )
@@ -134,12 +136,13 @@ class Links:
         """Where the links lead from w^R_{t-1}: b_t = P_t w^R_{t-1} and f_t = N_t w^R_{t-1}.
 
         read_slots, read_weights: [B, H, K], -1 for none. Returns the slots reached, int64
-        [B, H, 2 K K_L], -1 after the last, and their b_t and f_t, [B, H, 2 K K_L, 2].
+        [B, H, 2 K K_L], with a -1 after the last (beyond it, anything), and their b_t and f_t,
+        [B, H, 2 K K_L, 2].
         """
         reached = (*read_slots.shape[:2], 2 * read_slots.shape[2] * self.sources.shape[2])
-        slots = np.full(reached, -1)
-        weights = np.zeros((*reached, 2), self.weights.dtype)
-        link_kernels.follow(self._matrix, read_slots, read_weights, slots, weights)
+        slots = np.empty(reached, np.int64)
+        weights = np.empty((*reached, 2), self.weights.dtype)
+        link_kernels.follow(self._matrix, read_slots, read_weights, self._marks, slots, weights)
         return slots, weights
 
     def carry(self, journal: LinkJournal, *, forward: bool) -> None:

@@ -96,7 +96,7 @@ def follow(links, read_slots, read_weights):
     slots, weights = links.follow(read_slots, read_weights.astype(links.weights.dtype))
     result = np.zeros((2, *slots.shape[:2], links.sources.shape[1]))
     for b, h in np.ndindex(slots.shape[:2]):
-        reached = slots[b, h] >= 0
+        reached = np.cumprod(slots[b, h] >= 0, dtype=bool)  # beyond the first -1, anything
         assert len({*slots[b, h, reached]}) == reached.sum()
         result[:, b, h, slots[b, h, reached]] = weights[b, h, reached].T
     return result

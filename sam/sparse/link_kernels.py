@@ -133,9 +133,7 @@ def _add(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: 
 
 
 @njit(nogil=True, cache=True)
-def _cut(
-    slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray
-) -> None:
+def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray) -> None:
     """Set all but the `most` largest of weights[:count] to 0, of equals that of the higher slot.
 
     ranks: int64, room for `count`.
@@ -252,13 +250,12 @@ def record_write(
     strict: bool,
     marks: np.ndarray,
     journal: tuple[np.ndarray, np.ndarray],
-    count: int,
 ) -> int:
-    """As `Links.record_write`; returns the journal's new count.
+    """As `Links.record_write`; returns how many links changed.
 
     precedence: p_{t-1}, slots and weights, which become p_t. popped_write, added: slots and
-    weights of the write. marks: of each slot of a memory, all 0 before and after. journal: numbers
-    and weights, in use up to count.
+    weights of the write. marks: of each slot of a memory, all 0 before and after. journal: room for
+    numbers and weights.
     """
     sources, weights, followers = matrix
     before_slots, before_weights = precedence
@@ -280,6 +277,7 @@ def record_write(
         np.empty(most + link_size, weights.dtype),
         np.empty(most + link_size, np.int64),
     )
+    count = 0
     for b in range(batch_size):
         num_written = _sum_over_heads(
             popped[b], popped_weights[b], read_slots[b], write_weights[b], slots, written

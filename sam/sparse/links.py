@@ -24,32 +24,13 @@ from sam.sparse.link_kernels import Matrix
 class LinkJournal:
     """The links that the steps of one pass changed, in order.
 
-    numbers: int64 [n], (b N + i) N + j of the link from j to i in memory b. weights: [n], its
+    steps: of each step int64 [n], (b N + i) N + j of the link from j to i in memory b, and [n], its
     weight on the other side of the change: the old one while the links stand after it.
-    count: how many are in use. precedence: slots and weights [B, K_L], likewise of the pass.
+    precedence: slots and weights [B, K_L], likewise of the pass.
     """
 
-    numbers: np.ndarray
-    weights: np.ndarray
     precedence: tuple[np.ndarray, np.ndarray]
-    count: int = 0
-
-    def reserve(self, more: int) -> None:
-        """Make room for so many more changes."""
-        needed = self.count + more
-        if needed > len(self.numbers):
-            self._resize(max(needed, 2 * len(self.numbers)))
-
-    def trim(self) -> None:
-        """Give up the room that is not used."""
-        self._resize(self.count)
-
-    def _resize(self, capacity: int) -> None:
-        for name in ("numbers", "weights"):
-            kept = getattr(self, name)[: self.count]
-            resized = np.empty(capacity, kept.dtype)
-            resized[: self.count] = kept
-            setattr(self, name, resized)
+    steps: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
 
 class Links:
@@ -94,9 +75,7 @@ class Links:
     def journal(self) -> LinkJournal:
         """An empty one for a pass that starts here."""
         return LinkJournal(
-            numbers=np.empty(0, np.int64),
-            weights=np.empty(0, self.weights.dtype),
-            precedence=(self.precedence_slots.copy(), self.precedence_weights.copy()),
+            precedence=(self.precedence_slots.copy(), self.precedence_weights.copy())
         )
 
     def record_write(
@@ -118,17 +97,18 @@ class Links:
         link_size, num_heads = self.sources.shape[2], popped.shape[1]
         most_written = num_heads + read_slots[0].size
         most = link_size * (2 * (num_heads + most_written) + link_size)
-        journal.reserve(most * len(popped))
-        journal.count = link_kernels.record_write(
+        numbers = np.empty(most * len(popped), np.int64)
+        weights = np.empty(len(numbers), self.weights.dtype)
+        count = link_kernels.record_write(
             self._matrix,
             (self.precedence_slots, self.precedence_weights),
             (popped, popped_weights),
             (read_slots, write_weights),
             self.strict,
             self._marks,
-            (journal.numbers, journal.weights),
-            journal.count,
+            (numbers, weights),
         )
+        journal.steps.append((numbers[:count].copy(), weights[:count].copy()))
 
     def follow(
         self, read_slots: np.ndarray, read_weights: np.ndarray
@@ -147,11 +127,8 @@ class Links:
 
     def carry(self, journal: LinkJournal, *, forward: bool) -> None:
         """Carry the links across a pass, forward or backward in time, bit for bit."""
-        link_kernels.swap(
-            self._matrix,
-            (journal.numbers[: journal.count], journal.weights),
-            forward,
-        )
+        for changes in journal.steps if forward else reversed(journal.steps):
+            link_kernels.swap(self._matrix, changes, forward)
         other_side = journal.precedence
         journal.precedence = (self.precedence_slots, self.precedence_weights)
         self.precedence_slots, self.precedence_weights = other_side

@@ -30,6 +30,12 @@ def activate_modes(interface: np.ndarray, first: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _outweighs(slots: np.ndarray, weights: np.ndarray, n: int, other: int) -> bool:
+    """Whether place n has the larger weight, or of equals the lower slot."""
+    return weights[n] > weights[other] or (weights[n] == weights[other] and slots[n] < slots[other])
+
+
+@njit(nogil=True, cache=True)
 def mix(
     interface: np.ndarray,
     first: int,
@@ -51,6 +57,7 @@ def mix(
     most = k + linked_slots.shape[2]
     slots = np.empty(most, np.int64)
     weights, shares = np.empty(most, parts.dtype), np.empty((most, MODES), parts.dtype)
+    best = np.empty(k, np.int64)
     for b in range(batch_size):
         for h in range(num_heads):
             modes = interface[b, h, first : first + MODES]
@@ -79,17 +86,20 @@ def mix(
                     + modes[CONTENT] * shares[n, CONTENT]
                     + modes[FORWARD] * shares[n, FORWARD]
                 )
+            kept = 0
+            for n in range(count):
+                place = kept
+                while place > 0 and _outweighs(slots, weights, n, best[place - 1]):
+                    place -= 1
+                if place < k:
+                    kept = min(kept + 1, k)
+                    for after in range(kept - 1, place, -1):
+                        best[after] = best[after - 1]
+                    best[place] = n
             for place in range(k):
-                best = 0
-                for n in range(1, count):
-                    if weights[n] > weights[best] or (
-                        weights[n] == weights[best] and slots[n] < slots[best]
-                    ):
-                        best = n
-                read_slots[b, h, place] = slots[best]
-                read_weights[b, h, place] = weights[best]
-                parts[b, h, place] = shares[best]
-                weights[best] = -1  # taken
+                read_slots[b, h, place] = slots[best[place]]
+                read_weights[b, h, place] = weights[best[place]]
+                parts[b, h, place] = shares[best[place]]
 
 
 @njit(nogil=True, cache=True)

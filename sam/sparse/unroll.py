@@ -91,8 +91,6 @@ def journal_from(version: Version, num_steps: int, read_shape: Sequence[int]) ->
     except BaseException:
         store.abandon(journal)
         raise
-    if links is not None:
-        links.trim()
 
 
 def make_steps(

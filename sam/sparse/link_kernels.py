@@ -271,7 +271,7 @@ def record_write(
     row_new = np.empty((most, 2 * link_size), weights.dtype)
     row_counts = np.empty(most, np.int64)
     places = np.empty((most, link_size), np.int64)
-    ranks = np.empty(most + link_size, np.int64)
+    ranks = np.empty(max(most, link_size) + link_size, np.int64)
     column = (
         np.empty(most + link_size, np.int64),
         np.empty(most + link_size, weights.dtype),

@@ -1,5 +1,9 @@
 """The kernels of the links against slow models, with writes chosen or drawn for them."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -296,3 +300,26 @@ def test_links_and_ring_stay_those_of_a_slow_model(num_steps):
         if step % 100 == 0:
             assert_equal(ours, slow)
             assert_sound(ours)
+
+
+WRITES_AND_READS = """
+import numpy as np
+from sam.sparse.links import Links
+
+rng = np.random.default_rng(0)
+for num_heads, k, link_size in ((1, 1, 8), (2, 3, 1), (2, 3, 8), (4, 4, 8)):
+    links = Links((2, 30), link_size, np.dtype(np.float64))
+    for _ in range(300):
+        popped = rng.permuted(np.tile(np.arange(30), (2, 1)), axis=1)[:, :num_heads]
+        read = rng.integers(30, size=(2, num_heads, k))
+        weights = rng.random((2, num_heads, k)) / (2 * k)
+        links.record_write(popped, rng.random((2, num_heads)) / 2, read, weights, links.journal())
+        links.follow(read, weights)
+"""
+
+
+@pytest.mark.slow
+def test_no_kernel_leaves_its_arrays(tmp_path):
+    """Whatever the heads, K and K_L; numba checks it where it is asked to."""
+    checked = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WRITES_AND_READS], check=True, env=os.environ | checked)

@@ -91,6 +91,15 @@ def integer(name: str, value: object, least: int, most: int) -> int:
     return number
 
 
+def positive(name: str, value: object) -> float:
+    """A number above 0."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name}: got {value!r}, expected a number above 0")
+    if not value > 0:
+        raise ValueError(f"{name}: got {value}, expected a number above 0")
+    return value
+
+
 def choice(name: str, value: object, known: Collection[str]) -> None:
     """`value` is one of the `known` strings."""
     if value not in known:

@@ -63,13 +63,16 @@ class LSH(Settings):
     chosen and adapted by the number of findable rows; sketch, whether buckets are wide and their
     rows ranked by 8-bit copies (`ann_backends.lsh_wide`): a search that looks at thousands of rows
     at little cost, so as to find nearly everything.
-    Searching, and an attribute of the index that may be assigned: probes, the buckets looked into
+    Searching, and attributes of the index that may be assigned: probes, the buckets looked into
     per table. More of them find more and cost more; 16 find 0.95 of the nearest 4 to queries near
-    one of a million clustered rows.
+    one of a million clustered rows. reach, with sketches: of those buckets, the ones farther from
+    the query than reach * (1 - s) are left out, where s is the similarity of the k-th best row
+    found so far. Queries that have near rows then cost little, others are looked for up to
+    `probes`; 0.3 to 0.5 are useful. None: no bucket is.
 
     With sketches one or two tables are best, and tens of probes or more: tables=1 and probes=192
-    find 0.9 for a model in training with 65,536 words, probes=32 0.95 near clustered rows. A row
-    of W numbers takes some 2 W + 20 bytes per table.
+    find 0.9 for a model in training with 65,536 words, and of a million clustered rows tables=1,
+    probes=256 and reach=0.35 find 0.95. A row of W numbers takes some 2 W + 25 bytes per table.
 
     Where the probed buckets hold fewer than k rows, some rows spread evenly over the findable ones
     (256, or k if that is more) complete the answer, at a loss of recall; with sketches those
@@ -84,6 +87,7 @@ class LSH(Settings):
     probes: int = 8
     bits: int | None = None
     sketch: bool = False
+    reach: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,6 +95,10 @@ class LSH(Settings):
         checks.integer("probes", self.probes, 1, MOST_PROBES)
         if self.bits is not None:
             checks.integer("bits", self.bits, 0, MOST_BITS)
+        if self.reach is not None:
+            checks.positive("reach", self.reach)
+            if not self.sketch:
+                raise ValueError(f"reach: got {self.reach} with sketch=False, expected None")
 
     def build(
         self,

@@ -1,12 +1,13 @@
 """Locality-sensitive hashing with wide buckets, whose rows are ranked by their sketches.
 
 Codes are vertices of cross-polytopes (Andoni et al. 2015, "Practical and optimal LSH for angular
-distance"): a word's coordinates in a random basis are taken by sixteens, and each sixteen says
+distance"): a word's coordinates in a random basis are taken by eights, and each eight says
 which of its axes the word is nearest to, and at which end; the last may be fewer, so that codes
 are of any length. Rotations depend on no data. Codes are short: a bucket holds tens of rows, and a
 search scans whole buckets, sixteen rows at a time, by the 8-bit copies that
 `ann_backends.sketch` makes. It takes the buckets whose vertices are least farther from the query
-than the nearest ones are.
+than the nearest ones are; with a `reach`, no farther than rows as near as those found already
+are likely to be.
 
 A bucket is a chain of blocks, all of them full but the newest. A row that leaves is replaced by
 the bucket's last one, and blocks that run empty are used again: nothing wears. A bucket of
@@ -47,12 +48,12 @@ from ann_backends.sketch import (
 )
 
 # Rows per block, a multiple of LANES.
-BLOCK = 64
+BLOCK = 32
 GROUPS = BLOCK // LANES
 # Findable rows per bucket, on average, beyond which codes get another bit.
-LOAD = 64
+LOAD = 32
 # Rows that a bucket holds at most, a multiple of BLOCK; crowds of tens of LOAD are common.
-LARGEST = 128 * LOAD
+LARGEST = 256 * LOAD
 MOST_BITS, MOST_PROBES = 24, 2**16
 # Rows written last that every search ranks.
 RECENT = 64
@@ -66,7 +67,7 @@ CUTS = 24
 BLOCKS_AHEAD, ROWS_AHEAD = 4, 16
 CACHE_LINE = 64
 # Bits that say which vertex of a cross-polytope, and so many axes it has.
-VERTEX_BITS = 5
+VERTEX_BITS = 4
 AXES = 1 << VERTEX_BITS - 1
 # Columns of a record: its place in the list of members, then codes, then places in the tables.
 LISTED, CODES = 0, 1
@@ -81,8 +82,10 @@ class Tables(NamedTuple):
     newest, sizes: int32 [B, L << most_bits], per bucket its newest block, 0 if it has none, and
     the number of its rows; short codes use the front of a table's part.
     older: int32 [B, M], per block the next one of its bucket, or of those to be used again; 0 if
-    none, as blocks are numbered from 1. slots: int32 [B, M, BLOCK], the rows of a block.
-    sketches: int8 [B * M * GROUPS, W / 4, LANES, 4], theirs, in the same order.
+    none, as blocks are numbered from 1.
+    sketches: int8 [B * M * GROUPS, W / 4 + 1, LANES, 4], the rows of all blocks. Behind the numbers
+    of a group, where one look at the memory brings them along, stand the rows' slots: the last of
+    slots, int32 [B * M * GROUPS, W / 4 + 1, LANES], the same memory.
     records: int32 [B, N, 1 + 2 L], per row its place in `members` + 1 (0: not findable), its codes,
     and where it stands in each table, block * BLOCK + lane (0: nowhere).
     members: int32 [B, N], the findable rows, in no order. recent: int32 [B, RECENT], a ring of the
@@ -95,8 +98,8 @@ class Tables(NamedTuple):
     newest: np.ndarray
     sizes: np.ndarray
     older: np.ndarray
-    slots: np.ndarray
     sketches: np.ndarray
+    slots: np.ndarray
     records: np.ndarray
     members: np.ndarray
     recent: np.ndarray
@@ -117,15 +120,26 @@ class WideLSHIndex(Index):
     def probes(self, value: int) -> None:
         self._probes = checks.integer("probes", value, 1, MOST_PROBES)
 
+    @property
+    def reach(self) -> float | None:
+        """How far a search looks, see `LSH`; at first the settings' own."""
+        return self._reach
+
+    @reach.setter
+    def reach(self, value: float | None) -> None:
+        self._reach = value if value is None else checks.positive("reach", value)
+
     def _clear(self) -> None:
         tables, fixed = self.settings.tables, self.settings.bits
         self._probes = getattr(self, "_probes", self.settings.probes)
+        self._reach = getattr(self, "_reach", self.settings.reach)
         self._least_bits = 0 if fixed is None else fixed
         most_bits = bits_for(self.memory_size) if fixed is None else fixed
         batch_size, memory_size = self.batch_size, self.memory_size
         # All blocks of a bucket but one are full.
         blocks = 1 + tables * min(memory_size, memory_size // BLOCK + (1 << most_bits))
-        groups = batch_size * blocks * GROUPS
+        fours, *lanes = group_shape(self.word_size)
+        sketches = self._zeros((batch_size * blocks * GROUPS, fours + 1, *lanes), np.int8)
         axes = random_axes(self.word_size, tables, most_bits, self.seed)
         state = np.zeros((batch_size, 5), np.int64)
         state[:, BITS] = self._least_bits
@@ -134,12 +148,17 @@ class WideLSHIndex(Index):
             newest=self._zeros((batch_size, tables << most_bits), np.int32),
             sizes=self._zeros((batch_size, tables << most_bits), np.int32),
             older=self._zeros((batch_size, blocks), np.int32),
-            slots=self._zeros((batch_size, blocks, BLOCK), np.int32),
-            sketches=self._zeros((groups, *group_shape(self.word_size)), np.int8),
+            sketches=sketches,
+            slots=sketches.view(np.int32)[..., 0],
             records=self._zeros((batch_size, memory_size, CODES + 2 * tables), np.int32),
             members=self._zeros((batch_size, memory_size), np.int32),
             recent=np.full((batch_size, RECENT), -1, np.int32),
             state=state,
+        )
+        # Room for a search's blocks, their fills and the distances of their buckets.
+        self._listing = (
+            (np.empty(blocks, np.int32), np.empty(blocks, np.int32)),
+            np.empty(blocks, np.float32),
         )
 
     def _fill(self) -> None:
@@ -154,7 +173,9 @@ class WideLSHIndex(Index):
         _remove(self._tables, slots)
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
-        _search(self._tables, self._probes, self.memory, queries, slots, similarity)
+        reach = math.inf if self._reach is None else self._reach
+        limits = self._probes, reach
+        _search(self._tables, self._listing, limits, self.memory, queries, slots, similarity)
 
     def _rebuild(self, element: int) -> None:
         _rebuild(self._tables, self.memory, element, self._least_bits)
@@ -163,7 +184,7 @@ class WideLSHIndex(Index):
         return self._tables.state[:, FINDABLE]
 
     def _bytes(self) -> int:
-        return sum(array.nbytes for array in self._tables)
+        return sum(array.nbytes for array in self._tables) - self._tables.slots.nbytes
 
 
 def bits_for(rows: int) -> int:
@@ -209,11 +230,27 @@ def _prefetch_groups(index: Tables, group: int, number: int) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _prefetch_row(index: Tables, memory: np.ndarray, b: int, slot: int) -> None:
+    """Ask for a row's record and its word, which will be looked at when all heads have theirs."""
+    row, word_size = b * memory.shape[1] + slot, memory.shape[2]
+    _prefetch(index.records, row * index.records.shape[2])
+    for i in range(row * word_size, (row + 1) * word_size, CACHE_LINE // memory.itemsize):
+        _prefetch(memory, i)
+
+
+@njit(nogil=True, cache=True)
 def _inverse_norm(words: np.ndarray, row: int) -> float:
-    squares = 0.0
-    for w in range(words.shape[1]):
-        squares += np.float64(words[row, w]) ** 2
-    return 1.0 / np.sqrt(squares + NORM_EPSILON)
+    # Four sums, as each addition waits for the one before it.
+    a = b = c = d = 0.0
+    whole = words.shape[1] // FOUR * FOUR
+    for w in range(0, whole, FOUR):
+        a += np.float64(words[row, w]) ** 2
+        b += np.float64(words[row, w + 1]) ** 2
+        c += np.float64(words[row, w + 2]) ** 2
+        d += np.float64(words[row, w + 3]) ** 2
+    for w in range(whole, words.shape[1]):
+        a += np.float64(words[row, w]) ** 2
+    return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
 @njit(nogil=True, cache=True)
@@ -224,12 +261,18 @@ def _encode(
 
     Nothing may be reordered here: a query equal to a row must get its very codes.
     """
-    scale = _inverse_norm(words, row)
+    axes, number = index.axes, index.axes.dtype.type
+    scale, whole = _inverse_norm(words, row), words.shape[1] // FOUR * FOUR
     products[:] = 0
-    for w in range(words.shape[1]):
-        number = index.axes.dtype.type(words[row, w] * scale)
+    for w in range(0, whole, FOUR):
+        p, q = number(words[row, w] * scale), number(words[row, w + 1] * scale)
+        r, s = number(words[row, w + 2] * scale), number(words[row, w + 3] * scale)
         for j in range(products.size):
-            products[j] += number * index.axes[w, j]
+            pq = p * axes[w, j] + q * axes[w + 1, j]
+            products[j] += pq + (r * axes[w + 2, j] + s * axes[w + 3, j])
+    for w in range(whole, words.shape[1]):
+        for j in range(products.size):
+            products[j] += number(words[row, w] * scale) * axes[w, j]
     for t in range(codes.size):
         first, left = t * (products.size // codes.size), index.state[b, BITS]
         codes[t] = 0
@@ -243,11 +286,13 @@ def _encode(
 @njit(nogil=True, cache=True)
 def _nearest_vertex(coordinates: np.ndarray) -> int:
     """2 i + 1 if the i-th coordinate is the largest in size, and positive; 2 i if it is not."""
-    nearest = 0
+    nearest, largest = 0, coordinates[0]
     for i in range(1, coordinates.size):
-        if abs(coordinates[i]) > abs(coordinates[nearest]):
-            nearest = i
-    return 2 * nearest + int(coordinates[nearest] > 0)
+        # Not a branch, which would be foreseen wrongly.
+        larger = abs(coordinates[i]) > abs(largest)
+        nearest = i if larger else nearest
+        largest = coordinates[i] if larger else largest
+    return 2 * nearest + int(largest > 0)
 
 
 @njit(nogil=True, cache=True)
@@ -263,6 +308,12 @@ def _group(index: Tables, b: int, place: int) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _slot(index: Tables, b: int, place: int) -> int:
+    """The row that stands in a place."""
+    return index.slots[_group(index, b, place), index.slots.shape[1] - 1, place % LANES]
+
+
+@njit(nogil=True, cache=True)
 def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> None:
     """Append a row to the bucket of its code; in a full one it takes another's place."""
     tables, state = index.records.shape[2] // 2, index.state
@@ -270,7 +321,7 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> None:
     lane = index.sizes[b, bucket] % BLOCK
     if index.sizes[b, bucket] == LARGEST:
         lane = state[b, WRITTEN] % BLOCK
-        dropped = index.slots[b, index.newest[b, bucket], lane]
+        dropped = _slot(index, b, index.newest[b, bucket] * BLOCK + lane)
         index.records[b, dropped, CODES + tables + t] = 0
     else:
         index.sizes[b, bucket] += 1
@@ -285,9 +336,10 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> None:
             index.newest[b, bucket] = block
     block = index.newest[b, bucket]
     place = block * BLOCK + lane
-    index.slots[b, block, lane] = slot
     index.records[b, slot, CODES + tables + t] = place
-    write_lane(index.sketches, _group(index, b, place), place % LANES, words, slot)
+    group = _group(index, b, place)
+    index.slots[group, index.slots.shape[1] - 1, place % LANES] = slot
+    write_lane(index.sketches, group, place % LANES, words, slot)
 
 
 @njit(nogil=True, cache=True)
@@ -302,9 +354,7 @@ def _leave(index: Tables, b: int, t: int, slot: int) -> None:
     block, lane = index.newest[b, bucket], index.sizes[b, bucket] % BLOCK
     last = block * BLOCK + lane
     if place != last:
-        moved = index.slots[b, block, lane]
-        index.slots[b, place // BLOCK, place % BLOCK] = moved
-        records[b, moved, CODES + tables + t] = place
+        records[b, _slot(index, b, last), CODES + tables + t] = place
         group, to_group = _group(index, b, last), _group(index, b, place)
         copy_lane(index.sketches, group, last % LANES, to_group, place % LANES)
     records[b, slot, CODES + tables + t] = 0
@@ -342,7 +392,10 @@ def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> Non
     for t in range(tables):
         old = index.records[b, slot, CODES + tables + t]
         if old:
+            bucket = _bucket(index, t, index.records[b, slot, CODES + t])
+            last = index.newest[b, bucket] * BLOCK + (index.sizes[b, bucket] - 1) % BLOCK
             _prefetch_groups(index, _group(index, b, old), 1)
+            _prefetch_groups(index, _group(index, b, last), 1)
         bucket = _bucket(index, t, codes[t])
         new = index.newest[b, bucket] * BLOCK + index.sizes[b, bucket] % BLOCK
         _prefetch_groups(index, _group(index, b, new), 1)
@@ -448,39 +501,164 @@ def _refill(index: Tables, words: np.ndarray, b: int, bits: int) -> None:
 @njit(nogil=True, cache=True)
 def _search(
     index: Tables,
-    probes: int,
+    listing: tuple[tuple[np.ndarray, np.ndarray], np.ndarray],
+    limits: tuple[int, float],
     memory: np.ndarray,
     queries: np.ndarray,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
-    """The k best of memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k]."""
+    """The k best of memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k].
+
+    listing: room for all blocks, their fills, and how far their buckets are. limits: of the buckets
+    looked into, their number per table and the reach.
+    """
     batch_size, num_heads, k = slots.shape
-    tables, most_blocks = index.records.shape[2] // 2, index.older.shape[1]
+    tables = index.records.shape[2] // 2
     products = np.empty(index.axes.shape[1], memory.dtype)
     codes = np.empty(tables, np.int32)
-    blocks, fills = np.empty(most_blocks, np.int32), np.empty(most_blocks, np.int32)
+    blocks, distances = listing
+    probes, reach = limits
+    prepared = np.empty((index.sketches.shape[1] - 1, FOUR), np.int16)
     found = np.empty((num_heads, max(RERANKED, 2 * k)), np.int64)
+    best = np.empty(found.shape[1], np.float32)
     for b in range(batch_size):
         found[:] = -1
         bits = index.state[b, BITS]
         for h in range(num_heads):
+            best[:] = -np.inf
             _encode(index, b, queries[b], h, products, codes)
+            prepare_query(queries[b, h], prepared)
+            asked = memory[b], queries[b], h, prepared
+            equal = _own_score(queries[b], h, prepared)
+            # What is found close by says how far to look.
+            close = _close_codes(products, bits, 1 if math.isinf(reach) else probes)
+            number = doubtful = 0
+            for code in close:
+                number = _list_blocks(index, b, _bucket(index, 0, code), *blocks, number)
+                doubtful = number if code == close[0] else doubtful
+            distances[:number] = 0
+            listed = blocks[0][:number], blocks[1][:number]
+            _scan(index, b, listed, distances, reach, k, (equal, doubtful), asked, found[h], best)
             number = 0
             for t in range(tables):
-                first = t * (products.size // tables)
-                near = _nearest_codes(products[first:], bits, probes)
-                number = _list_blocks(index, b, t, near, blocks, fills, number)
-            listed = blocks[:number], fills[:number]
-            _scan(index, b, listed, codes[0], memory[b], queries[b], h, found[h])
+                coordinates = products[t * (products.size // tables) :]
+                farthest = _farthest(reach, best[best.size - k])
+                near, gaps = _codes_within(coordinates, bits, probes, farthest)
+                for i in range(near.size):
+                    if t == 0 and _holds(close, near[i]):
+                        continue
+                    before = number
+                    number = _list_blocks(index, b, _bucket(index, t, near[i]), *blocks, number)
+                    distances[before:number] = gaps[i]
+            listed = blocks[0][:number], blocks[1][:number]
+            _scan(index, b, listed, distances, reach, k, (equal, 0), asked, found[h], best)
+            for slot in found[h]:
+                if slot >= 0:
+                    _prefetch_row(index, memory, b, slot)
         places, size = index.records[b, :, LISTED], index.state[b, FINDABLE : FINDABLE + 1]
         given = queries[b], True, found, index.recent[b]
         ranking.rank(memory[b], index.members[b], places, size, *given, slots[b], similarity[b])
 
 
 @njit(nogil=True, cache=True)
-def _nearest_codes(coordinates: np.ndarray, bits: int, probes: int) -> np.ndarray:
-    """The codes of the `probes` buckets nearest to a query, its own first: int32.
+def _close_codes(coordinates: np.ndarray, bits: int, most: int) -> np.ndarray:
+    """A query's own code, then those with the second nearest vertex in one place: int32, to `most`.
+
+    coordinates: the query's along a table's axes.
+    """
+    codes = np.zeros(1 + (bits + VERTEX_BITS - 1) // VERTEX_BITS, np.int32)
+    left = bits
+    for place in range(codes.size - 1):
+        size = min(left, VERTEX_BITS)
+        own = coordinates[place * AXES : place * AXES + (1 << size - 1)]
+        nearest = _nearest_vertex(own)
+        # With one axis alone, its other end.
+        second, largest = nearest ^ 1, np.float32(-1)
+        for i in range(own.size):
+            if i != nearest // 2 and abs(own[i]) > largest:
+                second, largest = 2 * i + int(own[i] > 0), np.float32(abs(own[i]))
+        for i in range(codes.size):
+            codes[i] = codes[i] << size | (second if i == place + 1 else nearest)
+        left -= size
+    return codes[:most]
+
+
+@njit(nogil=True, cache=True)
+def _holds(codes: np.ndarray, code: int) -> bool:
+    found = False
+    for each in codes:
+        found |= each == code
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _farthest(reach: float, kth: float) -> float:
+    """How far buckets may be to be looked into, when the k-th best row so far scores `kth`."""
+    return reach if math.isinf(reach) else reach * (1 - min(kth, 1))
+
+
+@njit(nogil=True, cache=True)
+def _codes_within(
+    coordinates: np.ndarray, bits: int, probes: int, farthest: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the buckets that are no farther than that, and their distances: int32, float32.
+
+    The query's own comes first. Of more than `probes`, the nearest ones.
+    """
+    codes, distances = np.empty(probes, np.int32), np.empty(probes, np.float32)
+    vertices, gaps = np.empty(2 * AXES, np.int32), np.empty(2 * AXES, np.float32)
+    codes[0], distances[0] = 0, 0
+    first, left, count = 0, bits, 1
+    while left > 0:
+        size = min(left, VERTEX_BITS)
+        own = coordinates[first : first + (1 << size - 1)]
+        near = _vertices_within(own, farthest, vertices, gaps)
+        for i in range(count):
+            for vertex in range(1, near):
+                distance = distances[i] + gaps[vertex]
+                if distance > farthest:
+                    break
+                if count == probes:
+                    return _nearest_codes(coordinates, bits, probes)
+                codes[count], distances[count] = codes[i] << size | vertices[vertex], distance
+                count += 1
+            codes[i] = codes[i] << size | vertices[0]
+        first, left = first + AXES, left - size
+    return codes[:count], distances[:count]
+
+
+@njit(nogil=True, cache=True)
+def _vertices_within(
+    coordinates: np.ndarray, farthest: float, vertices: np.ndarray, gaps: np.ndarray
+) -> int:
+    """Set the vertices that are no farther than that, the nearest one first, and how far they are.
+
+    How far: the square of how much less the coordinate there is than the largest. Returns how many.
+    """
+    own = _nearest_vertex(coordinates)
+    largest = abs(coordinates[own // 2])
+    vertices[0], gaps[0] = own, 0
+    count = 1
+    for vertex in range(2 * coordinates.size):
+        coordinate = coordinates[vertex // 2]
+        gap = np.float32(largest - (coordinate if vertex % 2 else -coordinate))
+        gap *= gap
+        if gap <= farthest and vertex != own:
+            place = count
+            while place > 1 and gaps[place - 1] > gap:
+                vertices[place], gaps[place] = vertices[place - 1], gaps[place - 1]
+                place -= 1
+            vertices[place], gaps[place] = vertex, gap
+            count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _nearest_codes(
+    coordinates: np.ndarray, bits: int, probes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the `probes` buckets nearest to a query, its own first, and their distances.
 
     coordinates: the query's along a table's axes. A bucket's distance is the sum over its vertices
     of the squared differences between the coordinate there and at the nearest one. The best
@@ -504,7 +682,7 @@ def _nearest_codes(coordinates: np.ndarray, bits: int, probes: int) -> np.ndarra
                 wider_distances[i * count + j] = distances[j] + gap * gap
         codes, distances = _nearest(wider_codes, wider_distances, probes)
         first, bits = first + AXES, bits - size
-    return codes
+    return codes, distances
 
 
 @njit(nogil=True, cache=True)
@@ -542,25 +720,17 @@ def _cutoff(distances: np.ndarray, number: int) -> float:
 
 @njit(nogil=True, cache=True)
 def _list_blocks(
-    index: Tables,
-    b: int,
-    t: int,
-    codes: np.ndarray,
-    blocks: np.ndarray,
-    fills: np.ndarray,
-    number: int,
+    index: Tables, b: int, bucket: int, blocks: np.ndarray, fills: np.ndarray, number: int
 ) -> int:
-    """Append the blocks of some buckets to blocks[:number], and how many rows each has to `fills`.
+    """Append the blocks of a bucket to blocks[:number], and how many rows each has to `fills`.
 
     Returns their number then.
     """
-    for code in codes:
-        bucket = _bucket(index, t, code)
-        block, fill = index.newest[b, bucket], (index.sizes[b, bucket] - 1) % BLOCK + 1
-        while block:
-            blocks[number], fills[number] = block, fill
-            number += 1
-            block, fill = index.older[b, block], BLOCK
+    block, fill = index.newest[b, bucket], (index.sizes[b, bucket] - 1) % BLOCK + 1
+    while block:
+        blocks[number], fills[number] = block, fill
+        number += 1
+        block, fill = index.older[b, block], BLOCK
     return number
 
 
@@ -569,30 +739,29 @@ def _scan(
     index: Tables,
     b: int,
     listed: tuple[np.ndarray, np.ndarray],
-    code: int,
-    words: np.ndarray,
-    queries: np.ndarray,
-    h: int,
+    distances: np.ndarray,
+    reach: float,
+    k: int,
+    special: tuple[float, int],
+    asked: tuple[np.ndarray, np.ndarray, int, np.ndarray],
     found: np.ndarray,
+    best: np.ndarray,
 ) -> None:
-    """The best by their sketches of the rows in the `listed` blocks into `found`, which holds -1.
+    """Take the rows in the `listed` blocks into the best by their sketches, `found` and `best`.
 
-    In the first table's bucket of the query's code, which is listed first, rows whose sketches are
-    as near as the query's own would be come before all others, the nearest first.
+    distances: of the blocks' buckets; those beyond `reach`, as the k-th best then is, are left out.
+    special: what a sketch of the query itself scores, and of how many blocks, the first ones, rows
+    whose sketches score that come before all others, the nearest first.
     """
     blocks, fills = listed
-    prepared = np.empty((index.sketches.shape[1], FOUR), np.int16)
-    scores, best = np.empty(BLOCK, np.float32), np.full(found.size, np.float32(-np.inf))
-    prepare_query(queries[h], prepared)
-    equal = _own_score(queries, h, prepared, scores)
-    doubtful = (index.sizes[b, _bucket(index, 0, code)] + BLOCK - 1) // BLOCK
+    words, queries, h, prepared = asked
+    equal, doubtful = special
+    scores = np.empty(BLOCK, np.float32)
     for n in range(-BLOCKS_AHEAD, blocks.size):
         if n + BLOCKS_AHEAD < blocks.size:
             ahead = _group(index, b, blocks[n + BLOCKS_AHEAD] * BLOCK)
             _prefetch_groups(index, ahead, (fills[n + BLOCKS_AHEAD] + LANES - 1) // LANES)
-            for i in range(0, BLOCK, CACHE_LINE // 4):
-                _prefetch(index.slots, ahead * LANES + i)
-        if n < 0:
+        if n < 0 or distances[n] > _farthest(reach, best[best.size - k]):
             continue
         floor = min(best[0], np.float32(equal - ROUNDING)) if n < doubtful else best[0]
         # First the scores of the whole block, then what stands out: a branch foreseen wrongly
@@ -607,7 +776,7 @@ def _scan(
         while better:
             lane = lowest_bit(better)
             better &= better - 1
-            slot, score = index.slots[b, blocks[n], lane], scores[lane]
+            slot, score = _slot(index, b, blocks[n] * BLOCK + lane), scores[lane]
             if n < doubtful and abs(score - equal) <= ROUNDING:
                 score = np.float32(1 / (_squared_distance(words, slot, queries, h) + TINY))
             if score > best[0]:
@@ -615,9 +784,10 @@ def _scan(
 
 
 @njit(nogil=True, cache=True)
-def _own_score(queries: np.ndarray, h: int, prepared: np.ndarray, scores: np.ndarray) -> float:
+def _own_score(queries: np.ndarray, h: int, prepared: np.ndarray) -> float:
     """The score that the sketch of a row equal to the query has."""
     sketch = np.zeros((1, prepared.shape[0], LANES, FOUR), np.int8)
+    scores = np.empty(LANES, np.float32)
     write_lane(sketch, 0, 0, queries, h)
     score_group(sketch, 0, prepared, np.float32(0), scores)
     return scores[0]

@@ -63,13 +63,13 @@ def _similarities(
 ) -> Iterator[Any]:
     """Vectors, one per query, of its similarities to a group's sketches.
 
-    sketches: pointer to int8 [G, size, LANES, 4]; queries: pointers to int16 [size, 4]. A group is
-    read once for all queries. The sums are of integers, and exact.
+    sketches: an array of int8 [G, >= size, LANES, 4]; queries: pointers to int16 [size, 4]. A group
+    is read once for all queries. The sums are of integers, and exact.
     """
     half = LANES * FOUR // 2
     eighths, numbers = ir.VectorType(ir.IntType(8), half), ir.VectorType(_INTEGER, half)
     fours = ir.VectorType(ir.IntType(64), half // FOUR)
-    start = builder.mul(group, size)
+    start = builder.mul(group, builder.extract_value(sketches.shape, 1))
     # Two numbers of a row are added up in each place, eight rows in each of two vectors.
     totals = [
         [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, [0] * LANES)) for _ in range(2)]
@@ -79,7 +79,7 @@ def _similarities(
         first = builder.mul(builder.add(start, loop.index), _INDEX(2 * half))
         columns = []
         for part in range(2):
-            place = builder.gep(sketches, [builder.add(first, _INDEX(part * half))])
+            place = builder.gep(sketches.data, [builder.add(first, _INDEX(part * half))])
             column = builder.load(builder.bitcast(place, eighths.as_pointer()), align=1)
             columns.append(builder.sext(column, numbers))
         for query, own in zip(queries, totals, strict=True):
@@ -111,8 +111,8 @@ def _score_group(
 ) -> Any:
     """scores[lane] = similarity of a query to a group's sketch; bit by bit, which exceed `worst`.
 
-    sketches: int8 [G, W / 4, LANES, 4]; query: int16 [W / 4, 4], from `prepare_query`; worst:
-    float32; scores: float32 [LANES].
+    sketches: int8 [G, W / 4 or more, LANES, 4]; query: int16 [W / 4, 4], from `prepare_query`;
+    worst: float32; scores: float32 [LANES].
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -120,7 +120,7 @@ def _score_group(
             context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)
         )
         size = builder.extract_value(words.shape, 0)
-        (result,) = _similarities(builder, rows.data, arguments[1], size, [words.data])
+        (result,) = _similarities(builder, rows, arguments[1], size, [words.data])
         builder.store(result, builder.bitcast(out.data, _FLOATS.as_pointer()), align=4)
         return _above(builder, result, arguments[3])
 
@@ -150,7 +150,7 @@ def _any_above(count: int) -> Any:
             starts = [builder.mul(builder.mul(i, size), _INDEX(FOUR)) for i in own]
             pointers = [builder.gep(words.data, [start]) for start in starts]
             found = ir.IntType(64)(0)
-            results = _similarities(builder, rows.data, arguments[1], size, pointers)
+            results = _similarities(builder, rows, arguments[1], size, pointers)
             for i, result in zip(own, results, strict=True):
                 bound = builder.load(builder.gep(bounds.data, [i]))
                 found = builder.or_(found, _above(builder, result, bound))

@@ -24,6 +24,11 @@ SWEEPS: dict[str, list[tuple[Settings, str, list[float]]]] = {
         ({"tables": 8}, "probes", [2, 4, 8, 16, 32, 64]),
         ({"tables": 16}, "probes", [2, 4, 8, 16, 32, 64]),
         ({"tables": 1, "sketch": True}, "probes", [8, 16, 32, 64, 96, 128, 144, 192]),
+        (
+            {"tables": 1, "sketch": True, "probes": 256},
+            "reach",
+            [0.2, 0.3, 0.35, 0.4, 0.5, 0.7, 1.0],
+        ),
     ],
     "nn_descent": [({}, "epsilon", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])],
     "hnsw": [({}, "ef", [16, 32, 64, 128])],

@@ -298,6 +298,8 @@ def test_rebuilding_takes_the_rows_as_they_are() -> None:
     [
         ({"tables": 0}, "tables: got 0, expected an integer from 1 to 64"),
         ({"probes": 0}, "probes: got 0"),
+        ({"reach": -1.0, "sketch": True}, "reach: got -1.0, expected a number above 0"),
+        ({"reach": 0.4}, "reach: got 0.4 with sketch=False, expected None"),
         ({"bits": 25}, "bits: got 25, expected an integer from 0 to 24"),
         ({"rebuild_every": 0}, "rebuild_every: got 0"),
     ],

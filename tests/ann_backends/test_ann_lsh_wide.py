@@ -29,6 +29,7 @@ from ann_backends.lsh_wide import (
     RECENT,
     USED,
     WideLSHIndex,
+    _codes_within,
     _nearest_codes,
 )
 
@@ -74,7 +75,7 @@ def check_bucket(index: WideLSHIndex, b: int, bucket: tuple[int, ...]) -> list[i
     assert size == 0 or code < 1 << tables.state[b, BITS]
     for i, block in enumerate(blocks):
         fill = (size - 1) % BLOCK + 1 if i == 0 else BLOCK
-        slots = tables.slots[b, block, :fill]
+        slots = lanes_of(index, b, block, tables.slots)[:fill, -1]
         records = tables.records[b, slots]
         assert (records[:, CODES + t] == code).all()
         assert (records[:, CODES + number + t] == block * BLOCK + np.arange(fill)).all()
@@ -84,10 +85,13 @@ def check_bucket(index: WideLSHIndex, b: int, bucket: tuple[int, ...]) -> list[i
 
 def sketches_of(index: WideLSHIndex, b: int, block: int) -> np.ndarray:
     """[BLOCK, W], as they stand."""
-    tables = index._tables
-    shape = (index.batch_size, -1, BLOCK // LANES, *tables.sketches.shape[1:])
-    groups = tables.sketches.reshape(shape)[b, block]
-    return groups.transpose(0, 2, 1, 3).reshape(BLOCK, -1)[:, : index.word_size]
+    return lanes_of(index, b, block, index._tables.sketches)[:, : index.word_size]
+
+
+def lanes_of(index: WideLSHIndex, b: int, block: int, groups: np.ndarray) -> np.ndarray:
+    """What `groups` holds of each row of a block: [BLOCK, ...]."""
+    own = groups.reshape(index.batch_size, -1, BLOCK // LANES, *groups.shape[1:])[b, block]
+    return np.moveaxis(own, 2, 1).reshape(BLOCK, -1)
 
 
 def expected_sketches(index: WideLSHIndex, b: int, slots: np.ndarray) -> np.ndarray:
@@ -165,9 +169,13 @@ def test_any_history_leaves_a_sound_structure(
 @pytest.mark.parametrize("seed", [0, 5])
 @pytest.mark.parametrize(
     "chosen",
-    [{"tables": 2, "probes": 16}, {"tables": 1, "probes": 64, "bits": 7, "rebuild_every": 40}],
+    [
+        {"tables": 2, "probes": 16},
+        {"tables": 1, "probes": 64, "bits": 7, "rebuild_every": 40},
+        {"tables": 2, "probes": 64, "reach": 0.3},
+    ],
 )
-def test_it_conforms(chosen: dict[str, int], seed: int) -> None:
+def test_it_conforms(chosen: dict[str, Any], seed: int) -> None:
     ann_backends.testing.check_backend(LSH(sketch=True, **chosen), seed=seed)
 
 
@@ -175,14 +183,14 @@ def vertices(coordinates: np.ndarray, bits: int) -> list[tuple[int, np.ndarray]]
     """Per cross-polytope, the bits of its part of a code and the query's coordinate at each."""
     parts = []
     while bits > 0:
-        size = min(bits, 5)
+        size = min(bits, 4)
         axes, coordinates = coordinates[: 2 ** (size - 1)], coordinates[AXES:]
         parts.append((size, np.stack([-axes, axes], 1).ravel()))
         bits -= size
     return parts
 
 
-@pytest.mark.parametrize("bits", [0, 1, 4, 5, 9, 11])
+@pytest.mark.parametrize("bits", [0, 1, 3, 4, 7, 11])
 def test_codes_are_the_nearest_vertices_and_probes_the_next_nearest(bits: int) -> None:
     rng = np.random.default_rng(bits)
     memory = rng.standard_normal((1, 50, 20))
@@ -196,15 +204,40 @@ def test_codes_are_the_nearest_vertices_and_probes_the_next_nearest(bits: int) -
             distances = (distances[:, None] + gaps).ravel()
         assert index._tables.records[0, slot, CODES] == own
         for probes in (1, 7, 64, 5000):
-            codes = _nearest_codes(coordinates, bits, probes)
+            codes, _ = _nearest_codes(coordinates, bits, probes)
             assert codes[0] == own
             assert np.unique(codes).size == codes.size == min(probes, 1 << bits)
             nearest = np.sort(distances)[: codes.size]
             np.testing.assert_allclose(np.sort(distances[codes]), nearest, atol=1e-6)
 
 
+@pytest.mark.parametrize("farthest", [0.0, 0.01, 0.1, 0.5, np.inf])
+@pytest.mark.parametrize("bits", [0, 2, 4, 11])
+def test_the_codes_within_a_distance_are_all_that_are_no_farther(
+    bits: int, farthest: float
+) -> None:
+    rng = np.random.default_rng(bits)
+    for _ in range(20):
+        coordinates = rng.standard_normal(3 * AXES).astype(np.float32) / 5
+        own, distances = 0, np.zeros(1)
+        for size, values in vertices(coordinates, bits):
+            own = own << size | int(values.argmax())
+            distances = (distances[:, None] + (values.max() - values) ** 2).ravel()
+        within = np.flatnonzero(distances <= farthest)
+        for probes in (1, 7, 3000):
+            codes, given = _codes_within(coordinates, bits, probes, farthest)
+            assert codes[0] == own
+            np.testing.assert_allclose(given, distances[codes], atol=1e-6)
+            if within.size <= probes:
+                assert sorted(codes) == within.tolist()
+            else:
+                nearest = np.sort(distances)[: codes.size]
+                assert codes.size == probes
+                np.testing.assert_allclose(np.sort(given), nearest, atol=1e-6)
+
+
 def test_of_buckets_equally_near_no_more_are_probed_than_asked_for() -> None:
-    codes = _nearest_codes(np.zeros(2 * AXES), 9, 7)
+    codes, _ = _nearest_codes(np.zeros(3 * AXES), 9, 7)
     assert codes[0] == 0
     assert np.unique(codes).size == codes.size == 7
 
@@ -224,7 +257,7 @@ def test_looking_everywhere_finds_everything(dtype: str, tables: int) -> None:
     rng = np.random.default_rng(0)
     memory = rng.standard_normal((2, 3000, 16)).astype(dtype)
     queries = rng.standard_normal((2, 8, 16)).astype(dtype)
-    index = built(memory, tables=tables, probes=64)
+    index = built(memory, tables=tables, probes=128)
     exact = ann_backends.create("exact", memory)
     for _ in range(5):
         slots = rng.integers(0, 3000, (2, 400))
@@ -255,6 +288,31 @@ def recall(index: Any, memory: np.ndarray, queries: np.ndarray) -> float:
     least = np.concatenate([exact.search(own, 4)[1][..., -1:] for own in queries])
     found = np.concatenate([index.search(own, 4)[1] for own in queries])
     return float((found >= least - 1e-5).mean())
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_a_reach_leaves_out_what_is_far_for_what_was_found(tables: int) -> None:
+    rng = np.random.default_rng(7)
+    memory = clustered(rng, 16_384)
+    queries = near(rng, memory, 50)
+    index = built(memory, tables=tables, bits=10, probes=256)
+    without = [
+        recall(index, memory, queries),
+        *(index.search(own, 4)[0].tolist() for own in queries),
+    ]
+    found = []
+    for index.reach in (0.01, 0.1, 0.5):
+        found.append(recall(index, memory, queries))
+    assert found[0] < found[1] < found[2]
+    assert found[2] > without[0] - 0.01
+    for index.reach in (None, 1e9):
+        again = [recall(index, memory, queries)]
+        assert [*again, *(index.search(own, 4)[0].tolist() for own in queries)] == without
+    with pytest.raises(ValueError, match="reach: got 0, expected a number above 0"):
+        index.reach = 0
+    assert index.reach == 1e9
+    index.reset()
+    assert index.reach == 1e9
 
 
 def test_recall_grows_with_probes_and_with_tables() -> None:

@@ -758,10 +758,11 @@ def _scan(
     equal, doubtful = special
     scores = np.empty(BLOCK, np.float32)
     for n in range(-BLOCKS_AHEAD, blocks.size):
-        if n + BLOCKS_AHEAD < blocks.size:
-            ahead = _group(index, b, blocks[n + BLOCKS_AHEAD] * BLOCK)
-            _prefetch_groups(index, ahead, (fills[n + BLOCKS_AHEAD] + LANES - 1) // LANES)
-        if n < 0 or distances[n] > _farthest(reach, best[best.size - k]):
+        farthest, ahead = _farthest(reach, best[best.size - k]), n + BLOCKS_AHEAD
+        if ahead < blocks.size and distances[ahead] <= farthest:
+            groups = (fills[ahead] + LANES - 1) // LANES
+            _prefetch_groups(index, _group(index, b, blocks[ahead] * BLOCK), groups)
+        if n < 0 or distances[n] > farthest:
             continue
         floor = min(best[0], np.float32(equal - ROUNDING)) if n < doubtful else best[0]
         # First the scores of the whole block, then what stands out: a branch foreseen wrongly

@@ -23,9 +23,9 @@ SWEEPS: dict[str, list[tuple[Settings, str, list[float]]]] = {
     "lsh": [
         ({"tables": 8}, "probes", [2, 4, 8, 16, 32, 64]),
         ({"tables": 16}, "probes", [2, 4, 8, 16, 32, 64]),
-        ({"tables": 1, "sketch": True}, "probes", [8, 16, 32, 64, 96, 128, 144, 192]),
+        ({"tables": 1, "sketch": True}, "probes", [8, 16, 32, 64, 128, 192, 256, 384, 512]),
         (
-            {"tables": 1, "sketch": True, "probes": 256},
+            {"tables": 1, "sketch": True, "probes": 512},
             "reach",
             [0.2, 0.3, 0.35, 0.4, 0.5, 0.7, 1.0],
         ),

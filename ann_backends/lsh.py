@@ -72,7 +72,8 @@ class LSH(Settings):
 
     With sketches one or two tables are best, and tens of probes or more: with tables=1, probes=512
     and reach=0.5 find 0.9 for a model in training with 65,536 words, and of a million clustered
-    rows probes=512 and reach=0.35 find 0.95. A row of W numbers takes some 2 W + 25 bytes per table.
+    rows probes=512 and reach=0.35 find 0.95. A row of W numbers takes some 2 W + 25 bytes per
+    table.
 
     Where the probed buckets hold fewer than k rows, some rows spread evenly over the findable ones
     (256, or k if that is more) complete the answer, at a loss of recall; with sketches those

@@ -525,7 +525,7 @@ def test_an_access_at_high_recall_costs_a_fraction_of_a_millisecond(
     rng = np.random.default_rng(10)
     memory = clustered(rng, memory_size)
     queries = near(rng, memory, 200)
-    index = built(memory, probes=40)
+    index = built(memory, probes=512, reach=0.4)
     found = recall(index, memory, queries)
     search = median_seconds(index, queries)
     taken = []

@@ -71,9 +71,9 @@ class LSH(Settings):
     `probes`; 0.3 to 0.5 are useful. None: no bucket is.
 
     With sketches one or two tables are best, and tens of probes or more: with tables=1, probes=512
-    and reach=0.5 find 0.9 for a model in training with 65,536 words, and of a million clustered
-    rows probes=512 and reach=0.35 find 0.95. A row of W numbers takes some 2 W + 25 bytes per
-    table.
+    and reach=0.35 find 0.95 of a million clustered rows, and for a model in training with 65,536
+    words bits=10, probes=256 and reach=0.5 find 0.9. A row of W numbers takes some 2 W + 25 bytes
+    per table.
 
     Where the probed buckets hold fewer than k rows, some rows spread evenly over the findable ones
     (256, or k if that is more) complete the answer, at a loss of recall; with sketches those

@@ -29,6 +29,12 @@ SWEEPS: dict[str, list[tuple[Settings, str, list[float]]]] = {
             "reach",
             [0.2, 0.3, 0.35, 0.4, 0.5, 0.7, 1.0],
         ),
+        # Fewer and larger buckets, for queries whose nearest rows are spread over many.
+        (
+            {"tables": 1, "sketch": True, "bits": 10, "probes": 256},
+            "reach",
+            [0.3, 0.4, 0.5, 0.7],
+        ),
     ],
     "nn_descent": [({}, "epsilon", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])],
     "hnsw": [({}, "ef", [16, 32, 64, 128])],

@@ -61,6 +61,8 @@ CACHE_LINE = 64
 LARGEST_SQUARE = 1e30
 # Beyond any memory's size.
 MOST_CHECKS = 2**62
+# Rows that go into the trees together.
+TOGETHER = 32
 # Rows that the principal axes are taken from.
 PRINCIPAL_SAMPLE = 16384
 # Rows found by their sketches that are ranked by themselves; or twice k, if that is more.
@@ -392,6 +394,13 @@ def _prefetching(typing_context: Any, memory: Any, slot: Any, w: Any) -> Any:
 
 
 _prefetch: Any = intrinsic(_prefetching)
+
+
+@njit(nogil=True, cache=True)
+def _prefetch_row(memory: np.ndarray, slot: int) -> None:
+    for w in range(0, memory.shape[1], CACHE_LINE // memory.itemsize):
+        _prefetch(memory, slot, w)
+    _prefetch(memory, slot, memory.shape[1] - 1)
 
 
 # Blocks and nodes.
@@ -823,8 +832,22 @@ def _forget(
 @njit(nogil=True, cache=True)
 def _take_out(forest: Forest, slots: np.ndarray) -> None:
     """Take the rows `slots` [n] out of every tree that they are in."""
-    where, leaves, links = forest.where, forest.leaves, forest.links
-    # First all that will be needed is asked for, so that the misses overlap.
+    where = forest.where
+    for start in range(0, slots.size, TOGETHER):
+        some = slots[start : start + TOGETHER]
+        _fetch_leaves(forest, some)
+        for i in range(some.size):
+            slot = some[i]
+            if slot >= 0 and where[slot, 0]:
+                for tree in range(where.shape[1]):
+                    _detach(forest, tree, slot)
+                forest.state[FINDABLE] -= 1
+
+
+@njit(nogil=True, cache=True)
+def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
+    """Ask for all that taking out the rows `slots` [n] looks at, so that the misses overlap."""
+    where, leaves, links, nodes = forest.where, forest.leaves, forest.links, forest.nodes
     for i in range(slots.size):
         _prefetch(where, max(slots[i], 0), 0)
     for i in range(slots.size):
@@ -832,11 +855,12 @@ def _take_out(forest: Forest, slots: np.ndarray) -> None:
             _prefetch(leaves, where[max(slots[i], 0), tree], 0)
             _prefetch(links, where[max(slots[i], 0), tree], 0)
     for i in range(slots.size):
-        slot = slots[i]
-        if slot >= 0 and where[slot, 0]:
-            for tree in range(where.shape[1]):
-                _detach(forest, tree, slot)
-            forest.state[FINDABLE] -= 1
+        for tree in range(where.shape[1]):
+            block = where[max(slots[i], 0), tree]
+            if leaves[block, 0] - 1 <= (leaves.shape[1] - 1) // FEW:  # it looks at its sibling
+                parent = max(links[block, OWNER], 0)
+                sibling = nodes[parent, ABOVE if nodes[parent, BELOW] == -block else BELOW]
+                _prefetch(leaves, max(-sibling, 0), 0)
 
 
 @njit(nogil=True, cache=True)
@@ -897,19 +921,71 @@ def _put_in(
     forest: Forest, memory: np.ndarray, slots: np.ndarray, cosine: bool, random: np.ndarray
 ) -> None:
     """Put the rows `slots` [n] of memory [N, W] into every tree, once each."""
-    where, leaves = forest.where, forest.leaves
-    point = np.empty(memory.shape[1], memory.dtype)
-    goals = np.empty(where.shape[1], np.int64)
-    for i in range(slots.size):
-        slot = slots[i]
-        if slot >= 0 and where[slot, 0] == 0:
-            _place(memory[slot], cosine, forest.axes, point)
-            for tree in range(goals.size):
-                goals[tree] = _descend(forest, tree, point)
-                _prefetch(leaves, goals[tree], 0)
-            for tree in range(goals.size):
-                _insert(forest, tree, goals[tree], memory, slot, point, cosine, random)
-            forest.state[FINDABLE] += 1
+    where, links = forest.where, forest.links
+    points = np.empty((TOGETHER, memory.shape[1]), memory.dtype)
+    goals = np.empty((TOGETHER, where.shape[1]), np.int64)
+    owners = np.empty_like(goals)
+    for start in range(0, slots.size, TOGETHER):
+        some = slots[start : start + TOGETHER]
+        for i in range(some.size):
+            goals[i] = 0
+            if some[i] >= 0:
+                _place(memory[some[i]], cosine, forest.axes, points[i])
+                goals[i] = forest.roots
+        _approach(forest, memory, points, goals, owners, some.size)
+        for i in range(some.size):
+            slot = some[i]
+            if slot >= 0 and where[slot, 0] == 0:
+                for tree in range(goals.shape[1]):
+                    leaf = goals[i, tree]
+                    # A leaf that was split since then has another owner.
+                    if leaf == 0 or links[leaf, OWNER] != owners[i, tree]:
+                        leaf = _descend(forest, tree, points[i])
+                    _insert(forest, tree, leaf, memory, slot, points[i], cosine, random)
+                forest.state[FINDABLE] += 1
+
+
+@njit(nogil=True, cache=True)
+def _approach(
+    forest: Forest,
+    memory: np.ndarray,
+    points: np.ndarray,
+    goals: np.ndarray,
+    owners: np.ndarray,
+    count: int,
+) -> None:
+    """Lead goals [n, trees] from the roots (as in `nodes`) to the leaves of `count` points [n, W].
+
+    All go down a level at a time, so that the misses of many overlap. owners: [n, trees], the nodes
+    above those leaves. The rows of full leaves, which will be split, are asked for as well.
+    """
+    nodes, thresholds, leaves, links = forest.nodes, forest.thresholds, forest.leaves, forest.links
+    depth, going = 0, True
+    while going:
+        going = False
+        for i in range(count):
+            for tree in range(goals.shape[1]):
+                child = goals[i, tree]
+                if child > 0:
+                    below = points[i, nodes[child, DIMENSION]] < thresholds[child]
+                    child = nodes[child, BELOW if below else ABOVE]
+                    goals[i, tree] = child
+                    going = True
+                    if child > 0:
+                        _prefetch(nodes, child, 0)
+                    else:
+                        _prefetch(leaves, -child, 0)
+                        _prefetch(links, -child, 0)
+        depth += going
+    forest.state[DEPTH] = max(forest.state[DEPTH], depth)
+    for i in range(count):
+        for tree in range(goals.shape[1]):
+            leaf = -goals[i, tree]
+            goals[i, tree] = leaf
+            owners[i, tree] = links[leaf, OWNER]
+            if leaves[leaf, 0] == leaves.shape[1] - 1:
+                for place in range(1, leaves.shape[1]):
+                    _prefetch_row(memory, leaves[leaf, place])
 
 
 @njit(nogil=True, cache=True)
@@ -1177,8 +1253,7 @@ def _search_sketches(
                 if near[i] >= 0:
                     found[0, count] = near[i]
                     count += 1
-                    for w in range(0, memory.shape[2], CACHE_LINE // memory.itemsize):
-                        _prefetch(rows[0], near[i], w)
+                    _prefetch_row(rows[0], near[i])
             _score(rows[0], found, 0, count, scaled, True, best_slots, best)
             _sort(best_slots, best)
 
@@ -1287,9 +1362,7 @@ def _fetch(
             visited[slot] = now
             fetched[turn, count] = slot
             count += 1
-            for w in range(0, memory.shape[1], CACHE_LINE // memory.itemsize):
-                _prefetch(memory, slot, w)
-            _prefetch(memory, slot, memory.shape[1] - 1)
+            _prefetch_row(memory, slot)
     return count
 
 

@@ -71,6 +71,8 @@ VERTEX_BITS = 4
 AXES = 1 << VERTEX_BITS - 1
 # Columns of a record: its place in the list of members, then codes, then places in the tables.
 LISTED, CODES = 0, 1
+# Columns of Tables.buckets.
+NEWEST, SIZE = range(2)
 # Columns of Tables.state.
 FINDABLE, BITS, WRITTEN, USED, FREE = range(5)
 
@@ -79,8 +81,8 @@ class Tables(NamedTuple):
     """The hash tables of a batch; after `axes` every array's first axis is the batch element.
 
     axes: [W, L * C], shared by the batch; those of table t, by AXES, are columns t * C and on.
-    newest, sizes: int32 [B, L << most_bits], per bucket its newest block, 0 if it has none, and
-    the number of its rows; short codes use the front of a table's part.
+    buckets: int32 [B, L << most_bits, 2], of each bucket its NEWEST block, 0 if it has none, and
+    its SIZE, the number of its rows; short codes use the front of a table's part.
     older: int32 [B, M], per block the next one of its bucket, or of those to be used again; 0 if
     none, as blocks are numbered from 1.
     sketches: int8 [B * M * GROUPS, W / 4 + 1, LANES, 4], the rows of all blocks. Behind the numbers
@@ -95,8 +97,7 @@ class Tables(NamedTuple):
     """
 
     axes: np.ndarray
-    newest: np.ndarray
-    sizes: np.ndarray
+    buckets: np.ndarray
     older: np.ndarray
     sketches: np.ndarray
     slots: np.ndarray
@@ -145,8 +146,7 @@ class WideLSHIndex(Index):
         state[:, BITS] = self._least_bits
         self._tables = Tables(
             axes=axes.astype(self.memory.dtype),
-            newest=self._zeros((batch_size, tables << most_bits), np.int32),
-            sizes=self._zeros((batch_size, tables << most_bits), np.int32),
+            buckets=self._zeros((batch_size, tables << most_bits, 2), np.int32),
             older=self._zeros((batch_size, blocks), np.int32),
             sketches=sketches,
             slots=sketches.view(np.int32)[..., 0],
@@ -278,27 +278,28 @@ def _encode(
         codes[t] = 0
         while left > 0:
             bits = min(left, VERTEX_BITS)
-            vertex = _nearest_vertex(products[first : first + (1 << bits - 1)])
+            vertex = _nearest_vertex(products, first, 1 << bits - 1)
             codes[t] = codes[t] << bits | vertex
             first, left = first + AXES, left - bits
 
 
 @njit(nogil=True, cache=True)
-def _nearest_vertex(coordinates: np.ndarray) -> int:
-    """2 i + 1 if the i-th coordinate is the largest in size, and positive; 2 i if it is not."""
-    nearest, largest = 0, coordinates[0]
-    for i in range(1, coordinates.size):
+def _nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
+    """Of `size` coordinates from `first` on the largest in size, i: 2 i, or 2 i + 1 if positive."""
+    nearest, largest = 0, coordinates[first]
+    for i in range(1, size):
         # Not a branch, which would be foreseen wrongly.
-        larger = abs(coordinates[i]) > abs(largest)
+        coordinate = coordinates[first + i]
+        larger = abs(coordinate) > abs(largest)
         nearest = i if larger else nearest
-        largest = coordinates[i] if larger else largest
+        largest = coordinate if larger else largest
     return 2 * nearest + int(largest > 0)
 
 
 @njit(nogil=True, cache=True)
 def _bucket(index: Tables, table: int, code: int) -> int:
-    """The bucket of a code in newest[b] and sizes[b]."""
-    return table * (index.newest.shape[1] // (index.records.shape[2] // 2)) + code
+    """The bucket of a code, in buckets[b]."""
+    return table * (index.buckets.shape[1] // (index.records.shape[2] // 2)) + code
 
 
 @njit(nogil=True, cache=True)
@@ -318,13 +319,13 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> None:
     """Append a row to the bucket of its code; in a full one it takes another's place."""
     tables, state = index.records.shape[2] // 2, index.state
     bucket = _bucket(index, t, index.records[b, slot, CODES + t])
-    lane = index.sizes[b, bucket] % BLOCK
-    if index.sizes[b, bucket] == LARGEST:
+    lane = index.buckets[b, bucket, SIZE] % BLOCK
+    if index.buckets[b, bucket, SIZE] == LARGEST:
         lane = state[b, WRITTEN] % BLOCK
-        dropped = _slot(index, b, index.newest[b, bucket] * BLOCK + lane)
+        dropped = _slot(index, b, index.buckets[b, bucket, NEWEST] * BLOCK + lane)
         index.records[b, dropped, CODES + tables + t] = 0
     else:
-        index.sizes[b, bucket] += 1
+        index.buckets[b, bucket, SIZE] += 1
         if lane == 0:
             block = state[b, FREE]
             if block:
@@ -332,9 +333,9 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> None:
             else:
                 state[b, USED] += 1
                 block = state[b, USED]
-            index.older[b, block] = index.newest[b, bucket]
-            index.newest[b, bucket] = block
-    block = index.newest[b, bucket]
+            index.older[b, block] = index.buckets[b, bucket, NEWEST]
+            index.buckets[b, bucket, NEWEST] = block
+    block = index.buckets[b, bucket, NEWEST]
     place = block * BLOCK + lane
     index.records[b, slot, CODES + tables + t] = place
     group = _group(index, b, place)
@@ -350,8 +351,8 @@ def _leave(index: Tables, b: int, t: int, slot: int) -> None:
     if place == 0:
         return
     bucket = _bucket(index, t, records[b, slot, CODES + t])
-    index.sizes[b, bucket] -= 1
-    block, lane = index.newest[b, bucket], index.sizes[b, bucket] % BLOCK
+    index.buckets[b, bucket, SIZE] -= 1
+    block, lane = index.buckets[b, bucket, NEWEST], index.buckets[b, bucket, SIZE] % BLOCK
     last = block * BLOCK + lane
     if place != last:
         records[b, _slot(index, b, last), CODES + tables + t] = place
@@ -359,7 +360,7 @@ def _leave(index: Tables, b: int, t: int, slot: int) -> None:
         copy_lane(index.sketches, group, last % LANES, to_group, place % LANES)
     records[b, slot, CODES + tables + t] = 0
     if lane == 0:
-        index.newest[b, bucket] = index.older[b, block]
+        index.buckets[b, bucket, NEWEST] = index.older[b, block]
         index.older[b, block] = index.state[b, FREE]
         index.state[b, FREE] = block
 
@@ -393,11 +394,12 @@ def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> Non
         old = index.records[b, slot, CODES + tables + t]
         if old:
             bucket = _bucket(index, t, index.records[b, slot, CODES + t])
-            last = index.newest[b, bucket] * BLOCK + (index.sizes[b, bucket] - 1) % BLOCK
+            lane = (index.buckets[b, bucket, SIZE] - 1) % BLOCK
+            last = index.buckets[b, bucket, NEWEST] * BLOCK + lane
             _prefetch_groups(index, _group(index, b, old), 1)
             _prefetch_groups(index, _group(index, b, last), 1)
         bucket = _bucket(index, t, codes[t])
-        new = index.newest[b, bucket] * BLOCK + index.sizes[b, bucket] % BLOCK
+        new = index.buckets[b, bucket, NEWEST] * BLOCK + index.buckets[b, bucket, SIZE] % BLOCK
         _prefetch_groups(index, _group(index, b, new), 1)
 
 
@@ -476,7 +478,7 @@ def _lengthen_codes(index: Tables, words: np.ndarray, b: int) -> None:
 
 @njit(nogil=True, cache=True)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
-    buckets, tables = index.newest.shape[1], index.records.shape[2] // 2
+    buckets, tables = index.buckets.shape[1], index.records.shape[2] // 2
     return index.state[b, FINDABLE] > LOAD << bits and tables << bits < buckets
 
 
@@ -487,8 +489,7 @@ def _refill(index: Tables, words: np.ndarray, b: int, bits: int) -> None:
     for t in range(tables):
         first = _bucket(index, t, 0)
         stop = first + (1 << state[b, BITS])
-        index.newest[b, first:stop] = 0
-        index.sizes[b, first:stop] = 0
+        index.buckets[b, first:stop] = 0
     state[b, BITS] = bits
     state[b, USED] = state[b, FREE] = 0
     products = np.empty(index.axes.shape[1], words.dtype)
@@ -524,13 +525,13 @@ def _search(
     best = np.empty(found.shape[1], np.float32)
     for b in range(batch_size):
         found[:] = -1
-        bits = index.state[b, BITS]
+        bits, rows, own_queries = index.state[b, BITS], memory[b], queries[b]
         for h in range(num_heads):
             best[:] = -np.inf
-            _encode(index, b, queries[b], h, products, codes)
-            prepare_query(queries[b, h], prepared)
-            asked = memory[b], queries[b], h, prepared
-            equal = _own_score(queries[b], h, prepared)
+            _encode(index, b, own_queries, h, products, codes)
+            prepare_query(own_queries[h], prepared)
+            asked = rows, own_queries, h, prepared
+            equal = _own_score(own_queries, h, prepared)
             # What is found close by says how far to look.
             close = _close_codes(products, bits, 1 if math.isinf(reach) else probes)
             number = doubtful = 0
@@ -545,6 +546,9 @@ def _search(
                 coordinates = products[t * (products.size // tables) :]
                 farthest = _farthest(reach, best[best.size - k])
                 near, gaps = _codes_within(coordinates, bits, probes, farthest)
+                for code in near:  # before they are listed, which would wait for one after another
+                    at = b * index.buckets.shape[1] + _bucket(index, t, code)
+                    _prefetch(index.buckets, at * index.buckets.shape[2])
                 for i in range(near.size):
                     if t == 0 and _holds(close, near[i]):
                         continue
@@ -557,8 +561,8 @@ def _search(
                 if slot >= 0:
                     _prefetch_row(index, memory, b, slot)
         places, size = index.records[b, :, LISTED], index.state[b, FINDABLE : FINDABLE + 1]
-        given = queries[b], True, found, index.recent[b]
-        ranking.rank(memory[b], index.members[b], places, size, *given, slots[b], similarity[b])
+        given = own_queries, True, found, index.recent[b]
+        ranking.rank(rows, index.members[b], places, size, *given, slots[b], similarity[b])
 
 
 @njit(nogil=True, cache=True)
@@ -570,14 +574,14 @@ def _close_codes(coordinates: np.ndarray, bits: int, most: int) -> np.ndarray:
     codes = np.zeros(1 + (bits + VERTEX_BITS - 1) // VERTEX_BITS, np.int32)
     left = bits
     for place in range(codes.size - 1):
-        size = min(left, VERTEX_BITS)
-        own = coordinates[place * AXES : place * AXES + (1 << size - 1)]
-        nearest = _nearest_vertex(own)
+        size, first = min(left, VERTEX_BITS), place * AXES
+        nearest = _nearest_vertex(coordinates, first, 1 << size - 1)
         # With one axis alone, its other end.
         second, largest = nearest ^ 1, np.float32(-1)
-        for i in range(own.size):
-            if i != nearest // 2 and abs(own[i]) > largest:
-                second, largest = 2 * i + int(own[i] > 0), np.float32(abs(own[i]))
+        for i in range(1 << size - 1):
+            coordinate = coordinates[first + i]
+            if i != nearest // 2 and abs(coordinate) > largest:
+                second, largest = 2 * i + int(coordinate > 0), np.float32(abs(coordinate))
         for i in range(codes.size):
             codes[i] = codes[i] << size | (second if i == place + 1 else nearest)
         left -= size
@@ -612,8 +616,7 @@ def _codes_within(
     first, left, count = 0, bits, 1
     while left > 0:
         size = min(left, VERTEX_BITS)
-        own = coordinates[first : first + (1 << size - 1)]
-        near = _vertices_within(own, farthest, vertices, gaps)
+        near = _vertices_within(coordinates, first, 1 << size - 1, farthest, vertices, gaps)
         for i in range(count):
             for vertex in range(1, near):
                 distance = distances[i] + gaps[vertex]
@@ -630,18 +633,24 @@ def _codes_within(
 
 @njit(nogil=True, cache=True)
 def _vertices_within(
-    coordinates: np.ndarray, farthest: float, vertices: np.ndarray, gaps: np.ndarray
+    coordinates: np.ndarray,
+    first: int,
+    size: int,
+    farthest: float,
+    vertices: np.ndarray,
+    gaps: np.ndarray,
 ) -> int:
     """Set the vertices that are no farther than that, the nearest one first, and how far they are.
 
-    How far: the square of how much less the coordinate there is than the largest. Returns how many.
+    Of `size` coordinates from `first` on. How far: the square of how much less the coordinate there
+    is than the largest. Returns how many.
     """
-    own = _nearest_vertex(coordinates)
-    largest = abs(coordinates[own // 2])
+    own = _nearest_vertex(coordinates, first, size)
+    largest = abs(coordinates[first + own // 2])
     vertices[0], gaps[0] = own, 0
     count = 1
-    for vertex in range(2 * coordinates.size):
-        coordinate = coordinates[vertex // 2]
+    for vertex in range(2 * size):
+        coordinate = coordinates[first + vertex // 2]
         gap = np.float32(largest - (coordinate if vertex % 2 else -coordinate))
         gap *= gap
         if gap <= farthest and vertex != own:
@@ -668,7 +677,7 @@ def _nearest_codes(
     first = 0
     while bits > 0:
         size = min(bits, VERTEX_BITS)
-        own = _nearest_vertex(coordinates[first : first + (1 << size - 1)])
+        own = _nearest_vertex(coordinates, first, 1 << size - 1)
         largest = abs(coordinates[first + own // 2])
         count = codes.size
         wider_codes = np.empty(count << size, np.int32)
@@ -726,11 +735,13 @@ def _list_blocks(
 
     Returns their number then.
     """
-    block, fill = index.newest[b, bucket], (index.sizes[b, bucket] - 1) % BLOCK + 1
-    while block:
+    size, block = index.buckets[b, bucket, SIZE], index.buckets[b, bucket, NEWEST]
+    fill = (size - 1) % BLOCK + 1
+    for left in range((size - 1) // BLOCK, -1, -1):
         blocks[number], fills[number] = block, fill
         number += 1
-        block, fill = index.older[b, block], BLOCK
+        if left:  # else it is the last: a look saved, which would most likely miss the caches
+            block, fill = index.older[b, block], BLOCK
     return number
 
 

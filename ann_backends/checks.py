@@ -92,12 +92,12 @@ def integer(name: str, value: object, least: int, most: int) -> int:
 
 
 def positive(name: str, value: object) -> float:
-    """A number above 0."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    """`value` as a float above 0; NumPy's numbers pass, bools do not."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         raise TypeError(f"{name}: got {value!r}, expected a number above 0")
     if not value > 0:
         raise ValueError(f"{name}: got {value}, expected a number above 0")
-    return value
+    return float(value)
 
 
 def choice(name: str, value: object, known: Collection[str]) -> None:

@@ -313,6 +313,9 @@ def test_a_reach_leaves_out_what_is_far_for_what_was_found(tables: int) -> None:
     assert index.reach == 1e9
     index.reset()
     assert index.reach == 1e9
+    index.reach = np.float32(0.5)
+    assert type(index.reach) is float
+    assert index.reach == 0.5
 
 
 def test_recall_grows_with_probes_and_with_tables() -> None:

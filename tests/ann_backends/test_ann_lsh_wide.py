@@ -26,7 +26,9 @@ from ann_backends.lsh_wide import (
     LARGEST,
     LISTED,
     LOAD,
+    NEWEST,
     RECENT,
+    SIZE,
     USED,
     WideLSHIndex,
     _codes_within,
@@ -57,7 +59,7 @@ def check_members(index: WideLSHIndex, b: int, expected: np.ndarray) -> None:
     assert np.count_nonzero(tables.records[b, :, LISTED]) == members.size
     places = tables.records[b, :, CODES + index.settings.tables :]
     assert (places[np.setdiff1d(np.arange(index.memory_size), members)] == 0).all()
-    assert tables.buckets[b, :, 1].sum() == np.count_nonzero(places)
+    assert tables.buckets[b, :, SIZE].sum() == np.count_nonzero(places)
     if members.size <= LARGEST:
         assert (places[members] > 0).all(), "a row is missing in a table"
 
@@ -66,11 +68,11 @@ def check_bucket(index: WideLSHIndex, b: int, bucket: tuple[int, ...]) -> list[i
     """Its rows stand there by their own account, with their sketches; the bucket's blocks."""
     tables, number = index._tables, index.settings.tables
     t, code = divmod(bucket[0], tables.buckets.shape[1] // number)
-    blocks, block = [], int(tables.buckets[b, bucket[0], 0])
+    blocks, block = [], int(tables.buckets[b, bucket[0], NEWEST])
     while block:
         blocks.append(block)
         block = int(tables.older[b, block])
-    size = int(tables.buckets[b, bucket[0], 1])
+    size = int(tables.buckets[b, bucket[0], SIZE])
     assert len(blocks) == -(-size // BLOCK)
     assert size == 0 or code < 1 << tables.state[b, BITS]
     for i, block in enumerate(blocks):
@@ -358,7 +360,7 @@ def test_the_rows_written_last_are_found_first_though_a_bucket_overflows(tables:
     base = 100 * rng.standard_normal(4)
     memory = base + 0.1 * rng.standard_normal((1, memory_size, 4))
     index = built(memory, tables=tables, bits=1, probes=1)
-    assert index._tables.buckets[..., 1].max() == LARGEST
+    assert index._tables.buckets[..., SIZE].max() == LARGEST
     for _ in range(30):
         slots = rng.permutation(memory_size)[None, :RECENT]
         memory[0, slots[0]] = base + 0.1 * rng.standard_normal((RECENT, 4))

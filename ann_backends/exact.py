@@ -23,15 +23,19 @@ from numba import njit
 
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.prefetch import prefetch_row
 from ann_backends.sketch import (
     FOUR,
     LANES,
+    QUERY_NUMBERS,
     SCALE,
     any_above_four,
     any_above_one,
     group_shape,
     lowest_bit,
     prepare_query,
+    score_four,
+    score_one,
 )
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning,
@@ -43,9 +47,13 @@ GROUP = 4
 BLOCK = 128
 # In memories of fewer rows, sketches save a search no more than they cost an update.
 SKETCHED_FROM = 2048
+# Rows whose sketches are scored before the first of the rows is looked at.
+STRETCH = 1024
 # Where more than one row in so many may be among the best, sketches save little or nothing: they
-# are left aside for the next PAUSE blocks.
-CROWDED, PAUSE = 4, 32
+# are left aside for the next PAUSE stretches.
+CROWDED, PAUSE = 4, 4
+# The k-th best of a stretch is told from the best of so many times k parts of it, or more.
+RIVALS = 4
 # What makes a cast, which cuts off, round to the nearest of the integers that 8 bits hold.
 OFFSET = np.int32(128)
 HALF_UP = np.float32(OFFSET + 0.5)
@@ -249,12 +257,12 @@ def _search_sketches(
     num_heads, word_size = queries.shape[1:]
     padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
     ready = np.zeros((padded_heads, word_size), memory.dtype)
-    prepared = np.zeros((padded_heads, sketches.shape[2], FOUR), np.int16)
-    slack = np.empty(num_heads)
-    least = np.full(padded_heads, np.inf, np.float32)
+    prepared = np.zeros((padded_heads, sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
+    slack, least = np.empty(num_heads), np.empty(padded_heads, np.float32)
+    sketch_scores, better = np.empty((GROUP, STRETCH), np.float32), np.empty(STRETCH, np.float32)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
     picked, picked_scale = np.empty((BLOCK, word_size), memory.dtype), np.empty(BLOCK, memory.dtype)
-    every, places = np.arange(BLOCK), np.empty(BLOCK, np.int64)
+    every, places = np.arange(BLOCK), np.empty(STRETCH, np.int64)
     slots[:] = -1
     similarity[:] = -np.inf
     for b in range(memory.shape[0]):
@@ -263,69 +271,133 @@ def _search_sketches(
             for w in range(word_size):
                 ready[h, w] = queries[b, h, w] * factor
             slack[h] = prepare_query(queries[b, h], prepared[h]) + (word_size + NORMS) * ROUNDING
-        best_slots, best, own_sketches = slots[b], similarity[b], sketches[b]
-        # How many blocks are yet to be scanned without the sketches.
+        rows, own_scale, own_sketches = memory[b], scale[b], sketches[b]
+        best_slots, best = slots[b], similarity[b]
+        # How many stretches are yet to be scanned without the sketches.
         pause = 0
-        for start in range(0, extent[b], BLOCK):
-            stop = min(start + BLOCK, extent[b])
-            rows = memory[b, start:stop]
-            block_scale = scale[b, start:stop]
+        for start in range(0, extent[b], STRETCH):
+            stop = min(start + STRETCH, extent[b])
             for first in range(0, num_heads, GROUP):
-                if start == 0 or pause > 0 or huge[b]:
+                if pause > 0 or huge[b] or stop <= BLOCK:
                     pause = max(pause - 1, 0)
-                    _dots(rows, ready, first, scores)
-                    _keep_best(start, every, block_scale, scores, first, best_slots, best)
+                    for block in range(start, stop, BLOCK):
+                        end = min(block + BLOCK, stop)
+                        _dots(rows[block:end], ready, first, scores)
+                        own = every, own_scale[block:end], scores, first
+                        _keep_best(block, *own, best_slots, best)
                     continue
-                for h in range(first, min(first + GROUP, num_heads)):
-                    least[h] = best[h, 0] - slack[h]
-                known = start, rows, block_scale, own_sketches, prepared
-                alone = first + 1 == num_heads
-                count = _pick(*known, least, first, alone, picked, picked_scale, places)
+                heads = min(GROUP, num_heads - first)
+                _score_sketches(own_sketches, start, stop, prepared, first, heads, sketch_scores)
+                for h in range(first, first + heads):
+                    reached = float(best[h, 0])
+                    if start == 0:
+                        own_scores = sketch_scores[h - first]
+                        reached = _reached(own_scores, own_scale, stop, best.shape[1], better)
+                        reached -= slack[h]
+                    least[h] = reached - slack[h]
+                count = _list_above(sketch_scores, start, stop, least, first, heads, rows, places)
                 pause = PAUSE if count * CROWDED > stop - start else 0
-                _dots(picked[:count], ready, first, scores)
-                some = picked_scale[:count]
-                _keep_best(start, places, some, scores, first, best_slots, best)
+                for i in range(0, count, BLOCK):
+                    some = places[i : min(i + BLOCK, count)]
+                    _copy(rows, own_scale, some, picked, picked_scale)
+                    _dots(picked[: some.size], ready, first, scores)
+                    own = some, picked_scale[: some.size], scores, first
+                    _keep_best(0, *own, best_slots, best)
         for h in range(num_heads):
             _sort(best_slots[h], best[h])
 
 
 @njit(nogil=True, cache=True)
-def _pick(
-    start: int,
-    rows: np.ndarray,
-    scale: np.ndarray,
+def _score_sketches(
     sketches: np.ndarray,
+    start: int,
+    stop: int,
     prepared: np.ndarray,
+    first: int,
+    heads: int,
+    scores: np.ndarray,
+) -> None:
+    """scores[g, i] = what the sketch at slot start + i scores for head first + g, g < heads."""
+    ahead = start // LANES
+    for place in range((stop - start + LANES - 1) // LANES):
+        if heads == 1:
+            score_one(sketches, ahead + place, prepared, first, scores, place)
+        else:
+            score_four(sketches, ahead + place, prepared, first, scores, place)
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np.ndarray) -> float:
+    """A score that k of the first rows reach, about the k-th best; -inf if k are not found so.
+
+    scores: float32 [STRETCH], of which `count` hold; best: likewise, overwritten.
+    """
+    nothing = np.float32(-np.inf)
+    for i in range(count):
+        best[i] = scores[i] if scale[i] != 0 else nothing
+    best[count:] = nothing
+    # Of each two rows the better, until few are left: different rows, the best among them.
+    size = best.size // 2
+    while size >= max(LANES, RIVALS * k):
+        for i in range(size):
+            best[i] = best[i] if best[i] > best[size + i] else best[size + i]
+        size //= 2
+    reached = nothing
+    for i in range(2 * size):
+        as_good = np.int32(0)
+        for j in range(2 * size):
+            as_good += np.int32(best[j] >= best[i])
+        reached = best[i] if as_good >= k and best[i] > reached else reached
+    return float(reached)
+
+
+@njit(nogil=True, cache=True)
+def _list_above(
+    scores: np.ndarray,
+    start: int,
+    stop: int,
     least: np.ndarray,
     first: int,
-    alone: bool,
-    picked: np.ndarray,
-    picked_scale: np.ndarray,
+    heads: int,
+    rows: np.ndarray,
     places: np.ndarray,
 ) -> int:
-    """Copy those of a block's rows that may score above `least` for one of a group of heads.
+    """List in `places`, ascending, the slots that score above `least` for one of a group's heads.
 
-    alone: whether the group has but one head. places: those of the picked rows in the block,
-    ascending. Returns how many they are.
+    Returns how many they are; their rows are asked for.
     """
-    count, groups = 0, (start + rows.shape[0] + LANES - 1) // LANES
-    for fourth in range(start // LANES, groups, FOUR):
+    count, groups = 0, (stop - start + LANES - 1) // LANES
+    for fourth in range(0, groups, FOUR):
         maybe = 0  # of four groups, bit by bit
         for group in range(fourth, min(fourth + FOUR, groups)):
-            if alone:
-                lanes = any_above_one(sketches, group, prepared, first, least)
+            if heads == 1:
+                lanes = any_above_one(scores, group, least, first)
             else:
-                lanes = any_above_four(sketches, group, prepared, first, least)
+                lanes = any_above_four(scores, group, least, first)
             maybe |= lanes << ((group - fourth) * LANES)
         while maybe:
-            place = fourth * LANES - start + lowest_bit(maybe)
+            slot = start + fourth * LANES + lowest_bit(maybe)
             maybe &= maybe - 1
-            if place < rows.shape[0] and scale[place] != 0:
-                for w in range(rows.shape[1]):
-                    picked[count, w] = rows[place, w]
-                places[count], picked_scale[count] = place, scale[place]
+            if slot < stop:
+                prefetch_row(rows, slot)
+                places[count] = slot
                 count += 1
     return count
+
+
+@njit(nogil=True, cache=True)
+def _copy(
+    rows: np.ndarray,
+    scale: np.ndarray,
+    slots: np.ndarray,
+    picked: np.ndarray,
+    picked_scale: np.ndarray,
+) -> None:
+    """Copy the rows at `slots` [n], and their scales, into picked [>= n, W]."""
+    for i in range(slots.size):
+        picked_scale[i] = scale[slots[i]]
+        for w in range(rows.shape[1]):
+            picked[i, w] = rows[slots[i], w]
 
 
 @njit(nogil=True, cache=True)

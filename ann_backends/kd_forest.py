@@ -26,15 +26,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from ann_backends import checks as checking
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.prefetch import CACHE_LINE, prefetch_item, prefetch_row
 from ann_backends.sketch import (
     LANES,
+    QUERY_NUMBERS,
     copy_lane,
     group_shape,
     keep,
@@ -56,7 +56,6 @@ LEAST_SHARE = 10
 DEPTH_BASE, DEPTH_FACTOR = 16, 4
 # A leaf filled to one part in so many, or less, looks whether its sibling can take its rows.
 FEW = 2
-CACHE_LINE = 64
 # Squared norms from here on are summed in double precision.
 LARGEST_SQUARE = 1e30
 # Beyond any memory's size.
@@ -372,38 +371,6 @@ def _scale_all(memory: np.ndarray, members: np.ndarray, cosine: bool, scales: np
     """The scales [n] of the rows `members` [n] of memory [N, W]."""
     for i in range(members.size):
         scales[i] = _scale(memory[members[i]], cosine)
-
-
-def _prefetching(typing_context: Any, memory: Any, slot: Any, w: Any) -> Any:
-    """_prefetch(memory, slot, w) has memory[slot, w] loaded into the caches, without waiting."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        view = context.make_array(kind)(context, builder, arguments[0])
-        place = cgutils.get_item_pointer(context, builder, kind, view, arguments[1:])
-        flag = cgutils.int32_t
-        returns = cgutils.ir.VoidType()
-        function = cgutils.ir.FunctionType(returns, [cgutils.voidptr_t, flag, flag, flag])
-        prefetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0i8")
-        # For reading, to be kept in every cache, data.
-        address = builder.bitcast(place, cgutils.voidptr_t)
-        builder.call(prefetch, [address, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
-
-    return types.void(memory, types.int64, types.int64), generate
-
-
-_prefetch: Any = intrinsic(_prefetching)
-
-
-@njit(nogil=True, cache=True)
-def _prefetch_row(memory: np.ndarray, slot: int) -> None:
-    for w in range(0, memory.shape[1], CACHE_LINE // memory.itemsize):
-        _prefetch(memory, slot, w)
-    _prefetch(memory, slot, memory.shape[1] - 1)
-
-
-# Blocks and nodes.
 
 
 @njit(nogil=True, cache=True)
@@ -849,18 +816,18 @@ def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
     """Ask for all that taking out the rows `slots` [n] looks at, so that the misses overlap."""
     where, leaves, links, nodes = forest.where, forest.leaves, forest.links, forest.nodes
     for i in range(slots.size):
-        _prefetch(where, max(slots[i], 0), 0)
+        prefetch_item(where, max(slots[i], 0), 0)
     for i in range(slots.size):
         for tree in range(where.shape[1]):
-            _prefetch(leaves, where[max(slots[i], 0), tree], 0)
-            _prefetch(links, where[max(slots[i], 0), tree], 0)
+            prefetch_item(leaves, where[max(slots[i], 0), tree], 0)
+            prefetch_item(links, where[max(slots[i], 0), tree], 0)
     for i in range(slots.size):
         for tree in range(where.shape[1]):
             block = where[max(slots[i], 0), tree]
             if leaves[block, 0] - 1 <= (leaves.shape[1] - 1) // FEW:  # it looks at its sibling
                 parent = max(links[block, OWNER], 0)
                 sibling = nodes[parent, ABOVE if nodes[parent, BELOW] == -block else BELOW]
-                _prefetch(leaves, max(-sibling, 0), 0)
+                prefetch_item(leaves, max(-sibling, 0), 0)
 
 
 @njit(nogil=True, cache=True)
@@ -972,10 +939,10 @@ def _approach(
                     goals[i, tree] = child
                     going = True
                     if child > 0:
-                        _prefetch(nodes, child, 0)
+                        prefetch_item(nodes, child, 0)
                     else:
-                        _prefetch(leaves, -child, 0)
-                        _prefetch(links, -child, 0)
+                        prefetch_item(leaves, -child, 0)
+                        prefetch_item(links, -child, 0)
         depth += going
     forest.state[DEPTH] = max(forest.state[DEPTH], depth)
     for i in range(count):
@@ -985,7 +952,7 @@ def _approach(
             owners[i, tree] = links[leaf, OWNER]
             if leaves[leaf, 0] == leaves.shape[1] - 1:
                 for place in range(1, leaves.shape[1]):
-                    _prefetch_row(memory, leaves[leaf, place])
+                    prefetch_row(memory, leaves[leaf, place])
 
 
 @njit(nogil=True, cache=True)
@@ -1191,8 +1158,8 @@ def _search_one(
                 size = _push(keys, items, size, bound + gap * gap, far)
                 child = nodes[child, BELOW if below else ABOVE]
             following = -child
-            _prefetch(leaves, following, 0)
-            _prefetch(leaves, following, leaves.shape[1] - 1)
+            prefetch_item(leaves, following, 0)
+            prefetch_item(leaves, following, leaves.shape[1] - 1)
         if block == 0:
             block, following = following, 0
             continue
@@ -1229,7 +1196,7 @@ def _search_sketches(
     slots[:] = -1
     similarity[:] = -np.inf
     scaled, point = np.empty((2, memory.shape[2]), memory.dtype)
-    prepared = np.empty((sketches.shape[2], sketches.shape[4]), np.int16)
+    prepared = np.empty((sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
     near = np.empty(max(RERANKED, 2 * slots.shape[2]), np.int64)
     near_scores = np.empty(near.size, np.float32)
     found = np.empty((1, near.size), np.int64)
@@ -1253,7 +1220,7 @@ def _search_sketches(
                 if near[i] >= 0:
                     found[0, count] = near[i]
                     count += 1
-                    _prefetch_row(rows[0], near[i])
+                    prefetch_row(rows[0], near[i])
             _score(rows[0], found, 0, count, scaled, True, best_slots, best)
             _sort(best_slots, best)
 
@@ -1362,7 +1329,7 @@ def _fetch(
             visited[slot] = now
             fetched[turn, count] = slot
             count += 1
-            _prefetch_row(memory, slot)
+            prefetch_row(memory, slot)
     return count
 
 

@@ -13,7 +13,7 @@ the last `ROOM * tables` rows written stand in the bucket that a query equal to 
 first, whatever else the memory holds. Older rows in a crowd may stand in no table until the next
 rebuild.
 
-All kernels live in this file, as numba's on-disk cache notices no edits in others.
+numba's on-disk cache does not notice edits in `ann_backends.prefetch`: `make clean` removes it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from ann_backends import checks
 from ann_backends.index import Index, Settings
 from ann_backends.lsh_wide import MOST_BITS, MOST_PROBES, WideLSHIndex
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.prefetch import CACHE_LINE, prefetch
 
-CACHE_LINE = 64
 ENTRY = np.dtype(np.int32)
 # Entries per bucket: one cache line.
 ROOM = CACHE_LINE // ENTRY.itemsize
@@ -250,36 +248,15 @@ def _flips(bits: int, probes: int) -> list[int]:
     return flips
 
 
-def _emit_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of `array.flat[index]`, C-contiguous, without waiting for it."""
-    signature = types.void(array, types.intp)
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        place = builder.gep(data, [arguments[1]])
-        pointer, number = cgutils.voidptr_t, cgutils.int32_t
-        kind = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [pointer, number, number, number])
-        called = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        # To be read, kept in every cache, and data.
-        flags = number(0), number(3), number(1)
-        builder.call(called, [builder.bitcast(place, pointer), *flags])
-        return context.get_dummy_value()
-
-    return signature, emit
-
-
-_prefetch: Any = intrinsic(_emit_prefetch)
-
-
 @njit(nogil=True, cache=True)
 def _prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     """Ask for a row of `row_size` entries; the processor follows by itself after some lines."""
     first, line = row * row_size, CACHE_LINE // array.itemsize
     size = min(row_size, 4 * line)
     for i in range(first, first + size, line):
-        _prefetch(array, i)
+        prefetch(array, i)
     # Rows need not start with a cache line, so that they may end in one more.
-    _prefetch(array, first + size - 1)
+    prefetch(array, first + size - 1)
 
 
 @njit(nogil=True, cache=True)
@@ -382,10 +359,10 @@ def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: in
     lines = b * index.lines.shape[1]
     listed = index.records[b, slot, PLACE] > 0
     for t in range(codes.shape[1]):
-        _prefetch(index.lines, (lines + _line(index, b, t, codes[row, t])) * ROOM)
+        prefetch(index.lines, (lines + _line(index, b, t, codes[row, t])) * ROOM)
         if listed:
             old = index.records[b, slot, CODES + t]
-            _prefetch(index.lines, (lines + _line(index, b, t, old)) * ROOM)
+            prefetch(index.lines, (lines + _line(index, b, t, old)) * ROOM)
 
 
 @njit(nogil=True, cache=True)
@@ -518,7 +495,7 @@ def _refill_table(index: Tables, b: int, t: int) -> None:
     for i in range(count):
         ahead = index.members[b, min(i + AHEAD, count - 1)]
         line = _line(index, b, t, records[b, ahead, CODES + t])
-        _prefetch(index.lines, (lines + line) * ROOM)
+        prefetch(index.lines, (lines + line) * ROOM)
         slot = index.members[b, i]
         line = _line(index, b, t, records[b, slot, CODES + t])
         _enter(index.lines, b, line, slot, i % tables == t)
@@ -616,7 +593,7 @@ def _choose_lines(
                 flipped = 1 << nearest[sequence[p, 1]]
                 lines[h, first + p] = lines[h, first + sequence[p, 0]] ^ flipped
         for p in range(probes):
-            _prefetch(index.lines, (b * index.lines.shape[1] + max(0, lines[h, first + p])) * ROOM)
+            prefetch(index.lines, (b * index.lines.shape[1] + max(0, lines[h, first + p])) * ROOM)
 
 
 @njit(nogil=True, cache=True)

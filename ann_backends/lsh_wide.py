@@ -28,16 +28,16 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from ann_backends import checks, ranking
 from ann_backends.index import Index
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.prefetch import CACHE_LINE, prefetch
 from ann_backends.sketch import (
     FOUR,
     LANES,
+    QUERY_NUMBERS,
     copy_lane,
     group_shape,
     keep,
@@ -65,7 +65,6 @@ ROUNDING, TINY = 1e-5, 1e-30
 CUTS = 24
 # Blocks asked for before they are read, and rows hashed before their buckets are changed.
 BLOCKS_AHEAD, ROWS_AHEAD = 4, 16
-CACHE_LINE = 64
 # Bits that say which vertex of a cross-polytope, and so many axes it has.
 VERTEX_BITS = 4
 AXES = 1 << VERTEX_BITS - 1
@@ -203,39 +202,20 @@ def random_axes(word_size: int, tables: int, bits: int, seed: int) -> np.ndarray
     return axes.reshape(word_size, -1)
 
 
-def _emit_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of `array.flat[index]`, C-contiguous, without waiting for it."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        pointer, number = cgutils.voidptr_t, cgutils.int32_t
-        kind = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [pointer, number, number, number])
-        called = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
-        # To be read, kept in every cache, and data.
-        builder.call(called, [place, number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), emit
-
-
-_prefetch: Any = intrinsic(_emit_prefetch)
-
-
 @njit(nogil=True, cache=True)
 def _prefetch_groups(index: Tables, group: int, number: int) -> None:
     size = index.sketches.shape[1] * LANES * FOUR
     for i in range(group * size, (group + number) * size, CACHE_LINE):
-        _prefetch(index.sketches, i)
+        prefetch(index.sketches, i)
 
 
 @njit(nogil=True, cache=True)
 def _prefetch_row(index: Tables, memory: np.ndarray, b: int, slot: int) -> None:
     """Ask for a row's record and its word, which will be looked at when all heads have theirs."""
     row, word_size = b * memory.shape[1] + slot, memory.shape[2]
-    _prefetch(index.records, row * index.records.shape[2])
+    prefetch(index.records, row * index.records.shape[2])
     for i in range(row * word_size, (row + 1) * word_size, CACHE_LINE // memory.itemsize):
-        _prefetch(memory, i)
+        prefetch(memory, i)
 
 
 @njit(nogil=True, cache=True)
@@ -375,7 +355,7 @@ def _update(index: Tables, memory: np.ndarray, slots: np.ndarray) -> None:
             own = slots[b, first : first + ROWS_AHEAD]
             for slot in own:
                 if slot >= 0:
-                    _prefetch(index.records, (b * memory.shape[1] + slot) * index.records.shape[2])
+                    prefetch(index.records, (b * memory.shape[1] + slot) * index.records.shape[2])
             for i in range(own.size):
                 if own[i] >= 0:
                     _encode(index, b, memory[b], own[i], products, codes[i])
@@ -520,7 +500,7 @@ def _search(
     codes = np.empty(tables, np.int32)
     blocks, distances = listing
     probes, reach = limits
-    prepared = np.empty((index.sketches.shape[1] - 1, FOUR), np.int16)
+    prepared = np.empty((index.sketches.shape[1], QUERY_NUMBERS), np.int16)
     found = np.empty((num_heads, max(RERANKED, 2 * k)), np.int64)
     best = np.empty(found.shape[1], np.float32)
     for b in range(batch_size):
@@ -548,7 +528,7 @@ def _search(
                 near, gaps = _codes_within(coordinates, bits, probes, farthest)
                 for code in near:  # before they are listed, which would wait for one after another
                     at = b * index.buckets.shape[1] + _bucket(index, t, code)
-                    _prefetch(index.buckets, at * index.buckets.shape[2])
+                    prefetch(index.buckets, at * index.buckets.shape[2])
                 for i in range(near.size):
                     if t == 0 and _holds(close, near[i]):
                         continue
@@ -798,7 +778,7 @@ def _scan(
 @njit(nogil=True, cache=True)
 def _own_score(queries: np.ndarray, h: int, prepared: np.ndarray) -> float:
     """The score that the sketch of a row equal to the query has."""
-    sketch = np.zeros((1, prepared.shape[0], LANES, FOUR), np.int8)
+    sketch = np.zeros((1, prepared.shape[0] - 1, LANES, FOUR), np.int8)
     scores = np.empty(LANES, np.float32)
     write_lane(sketch, 0, 0, queries, h)
     score_group(sketch, 0, prepared, np.float32(0), scores)

@@ -28,8 +28,13 @@ from ann_backends.metric import NORM_EPSILON
 LANES = 16
 # Numbers of a row that stand side by side.
 FOUR = 4
-# A number 1 in 8 and in 16 bits.
-SCALE, QUERY_SCALE = 127.0, 32767.0
+# A number 1 in 8 and in 16 bits; of the latter the upper byte is 127.
+SCALE, QUERY_SCALE = 127.0, 127.0 * 256
+# A query, int16 [W / 4 + 1, 8], as `prepare_query` sets it: of each four numbers themselves, their
+# lower bytes and their upper bytes; in the last row, int32, what a row's sketch gives less than
+# one whose numbers are all higher by `RAISED`.
+QUERY_NUMBERS = 2 * FOUR
+RAISED = 128
 
 
 def group_shape(word_size: int) -> tuple[int, int, int]:
@@ -59,17 +64,67 @@ def _neighbours_added(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _similarities(
-    builder: Any, sketches: Any, group: Any, size: Any, queries: list[Any]
+    context: Any, builder: Any, sketches: Any, group: Any, size: Any, queries: list[Any]
 ) -> Iterator[Any]:
     """Vectors, one per query, of its similarities to a group's sketches.
 
-    sketches: an array of int8 [G, >= size, LANES, 4]; queries: pointers to int16 [size, 4]. A group
-    is read once for all queries. The sums are of integers, and exact.
+    sketches: an array of int8 [G, >= size, LANES, 4]; queries: pointers to prepared ones of `size`
+    fours. A group is read once for all queries. The sums are of integers, and exact.
     """
+    features = context.codegen().magic_tuple()[2].split(",")
+    sums = _sums_by_fours if "+avx512vnni" in features else _sums_by_pairs
+    start = builder.mul(group, builder.extract_value(sketches.shape, 1))
+    scale = ir.Constant(_FLOATS, [1 / (SCALE * QUERY_SCALE)] * LANES)
+    for total in sums(builder, sketches.data, start, size, queries):
+        yield builder.fmul(builder.sitofp(total, _FLOATS), scale)
+
+
+def _sums_by_fours(
+    builder: Any, sketches: Any, start: Any, size: Any, queries: list[Any]
+) -> Iterator[Any]:
+    """Eight bits times eight, four neighbours added: one instruction of processors with VNNI.
+
+    It takes the row's numbers without a sign, so they are raised.
+    """
+    signature = ir.FunctionType(_SUMS, [_SUMS] * 3)
+    name = "llvm.x86.avx512.vpdpbusd.512"
+    add_products = cgutils.get_or_insert_function(builder.module, signature, name)
+    raised = ir.Constant(_SUMS, [RAISED * 0x01010101 - 2**32] * LANES)
+    columns = builder.bitcast(sketches, _SUMS.as_pointer())
+    # Four entries of 32 bits per row of a query: two of numbers, their lower and their upper bytes.
+    entries = [builder.bitcast(query, _INTEGER.as_pointer()) for query in queries]
+
+    def entry(query: Any, row: Any, place: int) -> Any:
+        at = builder.add(builder.mul(row, _INDEX(4)), _INDEX(place))
+        return _everywhere(builder, builder.load(builder.gep(query, [at]), align=2), _SUMS)
+
+    totals = [
+        [
+            cgutils.alloca_once_value(builder, first)
+            for first in (entry(query, size, 0), ir.Constant(_SUMS, [0] * LANES))
+        ]
+        for query in entries
+    ]
+    with cgutils.for_range(builder, size) as loop:
+        place = builder.gep(columns, [builder.add(start, loop.index)])
+        row = builder.xor(builder.load(place, align=1), raised)
+        for query, own in zip(entries, totals, strict=True):
+            for byte, total in enumerate(own):
+                numbers = entry(query, loop.index, 2 + byte)
+                added = builder.call(add_products, [builder.load(total), row, numbers])
+                builder.store(added, total)
+    for lower, upper in totals:
+        shifted = builder.shl(builder.load(upper), ir.Constant(_SUMS, [8] * LANES))
+        yield builder.add(builder.load(lower), shifted)
+
+
+def _sums_by_pairs(
+    builder: Any, sketches: Any, start: Any, size: Any, queries: list[Any]
+) -> Iterator[Any]:
+    """Sixteen bits times sixteen, neighbours added: one instruction of most processors."""
     half = LANES * FOUR // 2
     eighths, numbers = ir.VectorType(ir.IntType(8), half), ir.VectorType(_INTEGER, half)
     fours = ir.VectorType(ir.IntType(64), half // FOUR)
-    start = builder.mul(group, builder.extract_value(sketches.shape, 1))
     # Two numbers of a row are added up in each place, eight rows in each of two vectors.
     totals = [
         [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, [0] * LANES)) for _ in range(2)]
@@ -79,25 +134,22 @@ def _similarities(
         first = builder.mul(builder.add(start, loop.index), _INDEX(2 * half))
         columns = []
         for part in range(2):
-            place = builder.gep(sketches.data, [builder.add(first, _INDEX(part * half))])
+            place = builder.gep(sketches, [builder.add(first, _INDEX(part * half))])
             column = builder.load(builder.bitcast(place, eighths.as_pointer()), align=1)
             columns.append(builder.sext(column, numbers))
         for query, own in zip(queries, totals, strict=True):
-            place = builder.gep(query, [builder.mul(loop.index, _INDEX(FOUR))])
+            place = builder.gep(query, [builder.mul(loop.index, _INDEX(QUERY_NUMBERS))])
             four = builder.load(builder.bitcast(place, fours.element.as_pointer()), align=2)
             repeated = builder.bitcast(
                 _everywhere(builder, four, fours), ir.VectorType(ir.IntType(16), half)
             )
             query_numbers = builder.sext(repeated, numbers)
             for column, total in zip(columns, own, strict=True):
-                # Sixteen bits times sixteen, neighbours added: one instruction of most processors.
                 products = builder.mul(column, query_numbers)
                 added = _neighbours_added(builder, products, products)
                 builder.store(builder.add(builder.load(total), added), total)
-    scale = ir.Constant(_FLOATS, [1 / (SCALE * QUERY_SCALE)] * LANES)
     for own in totals:
-        both = _neighbours_added(builder, *(builder.load(total) for total in own))
-        yield builder.fmul(builder.sitofp(both, _FLOATS), scale)
+        yield _neighbours_added(builder, *(builder.load(total) for total in own))
 
 
 def _above(builder: Any, similarities: Any, worst: Any) -> Any:
@@ -119,8 +171,8 @@ def _score_group(
         rows, words, out = (
             context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 2, 4)
         )
-        size = builder.extract_value(words.shape, 0)
-        (result,) = _similarities(builder, rows, arguments[1], size, [words.data])
+        size = builder.sub(builder.extract_value(words.shape, 0), _INDEX(1))
+        (result,) = _similarities(context, builder, rows, arguments[1], size, [words.data])
         builder.store(result, builder.bitcast(out.data, _FLOATS.as_pointer()), align=4)
         return _above(builder, result, arguments[3])
 
@@ -130,37 +182,78 @@ def _score_group(
 score_group: Any = intrinsic(_score_group)
 
 
-def _any_above(count: int) -> Any:
-    """Bit by bit, which sketches of a group exceed what one of `count` queries asks for.
+def _stored(builder: Any, scores: Any, place: Any, count: int) -> list[Any]:
+    """Pointers to the vectors scores[i, place LANES :], i < `count`, of float32 [FOUR, n LANES]."""
+    length, first = builder.extract_value(scores.shape, 1), builder.mul(place, _INDEX(LANES))
+    starts = [builder.add(builder.mul(_INDEX(i), length), first) for i in range(count)]
+    return [
+        builder.bitcast(builder.gep(scores.data, [start]), _FLOATS.as_pointer()) for start in starts
+    ]
 
-    sketches: int8 [G, W / 4, LANES, 4]; queries: int16 [>= first + count, W / 4, 4], each from
-    `prepare_query`; least: float32 [>= first + count], by queries.
+
+def _score(count: int) -> Any:
+    """scores[i, place LANES + lane] = similarity of query first + i, i < `count`, to a sketch.
+
+    sketches: int8 [G, W / 4, LANES, 4], of which a group is scored; queries: int16 [>= first +
+    count, W / 4 + 1, 8], each from `prepare_query`; scores: float32 [FOUR, n LANES].
     """
 
-    def any_above(
-        typing_context: Any, sketches: Any, group: Any, queries: Any, first: Any, least: Any
+    def score(
+        typing_context: Any,
+        sketches: Any,
+        group: Any,
+        queries: Any,
+        first: Any,
+        scores: Any,
+        place: Any,
     ) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            rows, words, bounds = (
+            rows, words, out = (
                 context.make_array(signature.args[i])(context, builder, arguments[i])
                 for i in (0, 2, 4)
             )
-            size = builder.extract_value(words.shape, 1)
+            length = builder.extract_value(words.shape, 1)
             own = [builder.add(arguments[3], _INDEX(i)) for i in range(count)]
-            starts = [builder.mul(builder.mul(i, size), _INDEX(FOUR)) for i in own]
+            starts = [builder.mul(builder.mul(i, length), _INDEX(QUERY_NUMBERS)) for i in own]
             pointers = [builder.gep(words.data, [start]) for start in starts]
+            size = builder.sub(length, _INDEX(1))
+            results = _similarities(context, builder, rows, arguments[1], size, pointers)
+            places = _stored(builder, out, arguments[5], count)
+            for result, at in zip(results, places, strict=True):
+                builder.store(result, at, align=4)
+            return context.get_dummy_value()
+
+        return types.void(sketches, types.intp, queries, types.intp, scores, types.intp), generate
+
+    return intrinsic(score)
+
+
+def _any_above(count: int) -> Any:
+    """Bit by bit, for which lanes scores[i, place LANES + lane] > least[first + i], i < `count`.
+
+    scores: as `score_one` or `score_four` set them; least: float32.
+    """
+
+    def any_above(typing_context: Any, scores: Any, place: Any, least: Any, first: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            own, bounds = (
+                context.make_array(signature.args[i])(context, builder, arguments[i])
+                for i in (0, 2)
+            )
             found = ir.IntType(64)(0)
-            results = _similarities(builder, rows, arguments[1], size, pointers)
-            for i, result in zip(own, results, strict=True):
-                bound = builder.load(builder.gep(bounds.data, [i]))
-                found = builder.or_(found, _above(builder, result, bound))
+            for i, at in enumerate(_stored(builder, own, arguments[1], count)):
+                bound = builder.gep(bounds.data, [builder.add(arguments[3], _INDEX(i))])
+                above = _above(builder, builder.load(at, align=4), builder.load(bound))
+                found = builder.or_(found, above)
             return found
 
-        return types.int64(sketches, types.intp, queries, types.intp, least), generate
+        return types.int64(scores, types.intp, least, types.intp), generate
 
     return intrinsic(any_above)
 
 
+score_one: Any = _score(1)
+score_four: Any = _score(4)
 any_above_one: Any = _any_above(1)
 any_above_four: Any = _any_above(4)
 
@@ -197,7 +290,7 @@ def copy_lane(sketches: np.ndarray, group: int, lane: int, to_group: int, to_lan
 
 @njit(nogil=True, cache=True)
 def prepare_query(query: np.ndarray, prepared: np.ndarray) -> float:
-    """prepared: int16 [W / 4, 4], for `score_group` to give similarities; returns the slack.
+    """prepared: int16 [W / 4 + 1, 8], for the kernels here; returns the slack.
 
     The slack: by how much a sketch's score may be off the similarity of its row.
     """
@@ -206,9 +299,18 @@ def prepare_query(query: np.ndarray, prepared: np.ndarray) -> float:
         squares += np.float64(query[w]) ** 2
     scale = 1.0 / np.sqrt(squares + NORM_EPSILON)
     prepared[:] = 0
+    halves, excess = prepared.view(np.int8), np.int64(0)
     for w in range(query.size):
-        prepared[w // FOUR, w % FOUR] = np.int16(np.rint(query[w] * scale * QUERY_SCALE))
+        four, place = w // FOUR, w % FOUR
+        number = np.int64(np.rint(query[w] * scale * QUERY_SCALE))
+        # number = 256 upper + lower, each in [-128, 127]
+        upper = (number + 128) >> 8
+        prepared[four, place] = number
+        halves[four, 2 * FOUR + place] = number - 256 * upper
+        halves[four, 3 * FOUR + place] = upper
+        excess += RAISED * number
         total += abs(query[w] * scale)
+    prepared.view(np.int32)[-1, 0] = -excess
     # Half a step in each number, of the row and of the query, and the float32 result's rounding.
     return total * (0.5 / SCALE) + query.size * (0.5 / QUERY_SCALE) + 1e-6
 

@@ -24,7 +24,7 @@ def sketched(memory: np.ndarray) -> np.ndarray:
 
 
 def prepared_for(query: np.ndarray) -> tuple[np.ndarray, float]:
-    prepared = np.full(sketch.group_shape(query.size)[::2], -1, np.int16)
+    prepared = np.full((sketch.group_shape(query.size)[0] + 1, sketch.QUERY_NUMBERS), -1, np.int16)
     return prepared, sketch.prepare_query(query, prepared)
 
 
@@ -45,7 +45,7 @@ def test_scores_are_within_the_slack_of_similarities(word_size: int, dtype: str)
     sketches, scores = sketched(memory), np.empty(sketch.LANES, np.float32)
     for query in (memory[3], memory[40] + 1, -memory[9], 0 * memory[0]):
         prepared, slack = prepared_for(query)
-        assert slack <= 0.5 / 127 * np.sqrt(word_size) + word_size / 65_534 + 2e-6
+        assert slack <= 0.5 / 127 * np.sqrt(word_size) + word_size / 65_024 + 2e-6
         expected = similarities(memory, query)
         for group in range(3):
             worst = np.float32(np.median(expected))
@@ -58,11 +58,12 @@ def test_scores_are_within_the_slack_of_similarities(word_size: int, dtype: str)
 def test_scores_are_sums_of_integers() -> None:
     rng = np.random.default_rng(0)
     memory, query = rng.standard_normal((16, 30)), rng.standard_normal(30)
-    words = np.rint(memory / np.sqrt((memory**2).sum(1, keepdims=True) + 1e-6) * 127)
-    asked = np.rint(query / np.sqrt((query**2).sum() + 1e-6) * 32767)
+    words = np.rint(memory / np.sqrt((memory**2).sum(1, keepdims=True) + 1e-6) * sketch.SCALE)
+    asked = np.rint(query / np.sqrt((query**2).sum() + 1e-6) * sketch.QUERY_SCALE)
     scores = np.empty(sketch.LANES, np.float32)
     scored(sketched(memory), 0, prepared_for(query)[0], np.float32(0), scores)
-    np.testing.assert_allclose(scores, words @ asked / (127 * 32767), rtol=1e-6)
+    scale = sketch.SCALE * sketch.QUERY_SCALE
+    np.testing.assert_allclose(scores, words @ asked / scale, rtol=1e-6)
 
 
 def test_a_lane_is_copied_whole() -> None:

@@ -27,14 +27,12 @@ class SparseGradient:
         May replace `rows`: look at it only after the last call.
         """
         self._reserve(self.count + slots.size)
-        batch_size, memory_size, _ = self.shape
-        first_numbers = np.arange(batch_size).reshape(-1, *[1] * (slots.ndim - 2)) * memory_size
-        numbers = np.where(slots < 0, -1, slots + first_numbers)
-        return self._places_of(numbers.reshape(-1)).reshape(slots.shape)
+        by_memory = slots.reshape(*slots.shape[:2], -1)
+        return self._places_of(by_memory).reshape(slots.shape)
 
     def add(self, other: SparseGradient) -> None:
         self._reserve(self.count + other.count)
-        places = self._places_of(other.numbers[: other.count])
+        places = self._places_of(other.numbers[None, None, : other.count])[0, 0]
         self.rows[places] += other.rows[: other.count]
 
     def dense(self, *, shared: bool) -> np.ndarray:
@@ -45,9 +43,14 @@ class SparseGradient:
         np.add.at(dense, numbers % memory_size if shared else numbers, self.rows[: self.count])
         return dense if shared else dense.reshape(self.shape)
 
-    def _places_of(self, numbers: np.ndarray) -> np.ndarray:
-        places = np.empty(len(numbers), np.int64)
-        self.count = _find_or_add(numbers, self.table, self.numbers, self.count, places)
+    def _places_of(self, slots: np.ndarray) -> np.ndarray:
+        """As `places`, of slots [T, B, n], where there is room for them.
+
+        Numbers are those of slots as of one memory: [1, 1, n].
+        """
+        places = np.empty(slots.shape, np.int64)
+        known = self.table, self.numbers
+        self.count = _find_or_add(slots, self.shape[1], *known, self.count, places)
         return places
 
     def _reserve(self, length: int) -> None:
@@ -61,25 +64,33 @@ class SparseGradient:
         self.numbers = np.empty(capacity, np.int64)
         self.table = np.zeros(1 << (2 * capacity).bit_length(), np.int64)
         self.count = 0
-        self._places_of(numbers)
+        self._places_of(numbers[None, None])
 
 
 @njit(nogil=True, cache=True)
 def _find_or_add(
-    wanted: np.ndarray, table: np.ndarray, numbers: np.ndarray, count: int, places: np.ndarray
+    slots: np.ndarray,
+    memory_size: int,
+    table: np.ndarray,
+    numbers: np.ndarray,
+    count: int,
+    places: np.ndarray,
 ) -> int:
-    """Find or add each number >= 0, and set its place; returns the new count."""
+    """Find or add each slot >= 0 of [T, B, n], and set its place; returns the new count."""
     mask = len(table) - 1
-    for i in range(len(wanted)):
-        places[i] = -1
-        if wanted[i] < 0:
-            continue
-        entry = (wanted[i] * 0x9E3779B1 >> 16) & mask  # Knuth's multiplicative hashing
-        while table[entry] != 0 and numbers[table[entry] - 1] != wanted[i]:
-            entry = (entry + 1) & mask
-        if table[entry] == 0:
-            numbers[count] = wanted[i]
-            count += 1
-            table[entry] = count
-        places[i] = table[entry] - 1
+    for t in range(slots.shape[0]):
+        for b in range(slots.shape[1]):
+            for i in range(slots.shape[2]):
+                places[t, b, i] = -1
+                if slots[t, b, i] < 0:
+                    continue
+                number = b * memory_size + slots[t, b, i]
+                entry = (number * 0x9E3779B1 >> 16) & mask  # Knuth's multiplicative hashing
+                while table[entry] != 0 and numbers[table[entry] - 1] != number:
+                    entry = (entry + 1) & mask
+                if table[entry] == 0:
+                    numbers[count] = number
+                    count += 1
+                    table[entry] = count
+                places[t, b, i] = table[entry] - 1
     return count

@@ -1,4 +1,7 @@
-"""The compiled part of `links`."""
+"""The compiled part of `links`.
+
+numba's on-disk cache does not notice edits in `ann_backends.prefetch`: `make clean` removes it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from ann_backends.prefetch import prefetch
 
 
 class Matrix(NamedTuple):
@@ -153,6 +158,45 @@ def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: n
 
 
 @njit(nogil=True, cache=True)
+def _prefetch_row(rows: np.ndarray, b: int, slot: int) -> None:
+    """Ask for rows[b, slot], or the beginning of a long one."""
+    _, memory_size, link_size = rows.shape
+    prefetch(rows, (b * memory_size + slot) * link_size)
+
+
+@njit(nogil=True, cache=True)
+def _prefetch_followers(matrix: Matrix, b: int, j: int) -> None:
+    """Ask for the rows of N_t of what follows slot j, -1 for none."""
+    sources, weights, followers = matrix
+    if j < 0:
+        return
+    for place in range(followers.shape[2]):
+        i = followers[b, j, place] - 1
+        if i < 0:
+            return
+        _prefetch_row(sources, b, i)
+        _prefetch_row(weights, b, i)
+
+
+@njit(nogil=True, cache=True)
+def _prefetch_written(
+    matrix: Matrix, b: int, popped: np.ndarray, read_slots: np.ndarray, before_slots: np.ndarray
+) -> None:
+    """Ask for the rows that a write will change: its own, and of those that follow p_{t-1}."""
+    sources, weights, followers = matrix
+    for h in range(read_slots.shape[0]):
+        _prefetch_row(sources, b, popped[h])
+        _prefetch_row(weights, b, popped[h])
+        _prefetch_row(followers, b, popped[h])
+        for k in range(read_slots.shape[1]):
+            if read_slots[h, k] >= 0:
+                _prefetch_row(sources, b, read_slots[h, k])
+                _prefetch_row(weights, b, read_slots[h, k])
+    for k in range(before_slots.size):
+        _prefetch_followers(matrix, b, before_slots[k] - 1)
+
+
+@njit(nogil=True, cache=True)
 def _sum_over_heads(
     popped: np.ndarray,
     popped_weights: np.ndarray,
@@ -278,7 +322,10 @@ def record_write(
         np.empty(most + link_size, np.int64),
     )
     count = 0
+    _prefetch_written(matrix, 0, popped[0], read_slots[0], before_slots[0])
     for b in range(batch_size):
+        ahead = min(b + 1, batch_size - 1)
+        _prefetch_written(matrix, ahead, popped[ahead], read_slots[ahead], before_slots[ahead])
         num_written = _sum_over_heads(
             popped[b], popped_weights[b], read_slots[b], write_weights[b], slots, written
         )
@@ -297,6 +344,9 @@ def record_write(
             _cut(row_slots[r], row_new[r], row_counts[r], link_size, ranks)
         for r in range(num_written):
             marks[slots[r]] = 1
+            for place in range(row_counts[r]):
+                if row_old[r, place] > 0 and row_new[r, place] == 0:
+                    _prefetch_row(followers, b, row_slots[r, place])
         # Of the rows of P_t, only those of the slots of p_{t-1} can have become too long.
         for k in range(link_size):
             if before_slots[b, k] > 0:
@@ -415,6 +465,9 @@ def follow(
     sources, weights, followers = matrix
     batch_size, num_heads, k = read_slots.shape
     for b in range(batch_size):
+        for h in range(num_heads):
+            for n in range(k):
+                _prefetch_followers(matrix, b, read_slots[b, h, n])
         for h in range(num_heads):
             # The mark of a slot that was reached is one more than where it stands.
             count = 0

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ann_backends
-from ann_backends import exact
-from ann_backends.exact import BLOCK, SKETCHED_FROM, ExactIndex
+from ann_backends.exact import BLOCK, SKETCHED_FROM, STRETCH, ExactIndex
 from tests.ann_backends.test_ann_exact import compare
 
-SIZE = 5 * BLOCK + 7
-
-
-@pytest.fixture(autouse=True)
-def _small_memories_have_sketches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "SKETCHED_FROM", SIZE)
+# Enough rows to have sketches, and to begin a third stretch with them.
+SIZE = 2 * STRETCH + BLOCK + 7
 
 
 def built(memory: np.ndarray, **arguments: str) -> ExactIndex:
@@ -90,9 +85,10 @@ def test_answers_with_sketches_are_those_of_double_precision(kind: str) -> None:
 
 
 def test_a_sketch_may_be_off_by_its_whole_slack() -> None:
-    # A better row comes with every block. Its numbers are nearly half-way between two of 8 bits and
-    # rounded down, so that its sketch scores less than the best row so far by almost the slack.
-    word_size, better = 64, 60 + BLOCK * np.arange(5)
+    # A better row comes again and again, in two stretches. Its numbers are nearly half-way between
+    # two of 8 bits and rounded down, so that its sketch scores less than the best row so far by
+    # almost the slack.
+    word_size, better = 64, 60 + 400 * np.arange(5)
     numbers = np.tile(np.arange(word_size) % 8 + 1.49, (SIZE, 1))
     numbers[better] += 3 + 0.0018 * np.arange(1, 6)[:, None]
     memory = np.zeros((1, SIZE, word_size + 1), np.float32)
@@ -131,11 +127,7 @@ def test_a_query_finds_what_only_its_own_head_asks_for() -> None:
     assert built(memory).search(queries, 1)[0][0, :, 0].tolist() == slots.tolist()
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=2, max_size=4),
     actions=st.lists(st.sampled_from(["write", "remove", "rebuild", "reset"]), max_size=25),
@@ -220,9 +212,9 @@ def test_rows_are_passed_over_by_their_sketches() -> None:
     memory = np.sign(np.random.default_rng(5).standard_normal((1, SIZE, 32))).astype(np.float32)
     queries = np.ones((1, 1, 32), np.float32)
     index = built(memory)
-    memory[0, BLOCK:] = 1
-    assert scanned(index, queries, 1)[0] == BLOCK
-    assert index.search(queries, 1)[0] > BLOCK
+    memory[0, STRETCH:] = 1
+    assert scanned(index, queries, 1)[0] == STRETCH
+    assert index.search(queries, 1)[0] > STRETCH
 
 
 def test_a_huge_row_keeps_the_sketches_aside_until_the_next_rebuild() -> None:
@@ -241,7 +233,7 @@ def test_a_huge_row_keeps_the_sketches_aside_until_the_next_rebuild() -> None:
     ("dtype", "metric", "size", "per_row"),
     [
         ("float32", "cosine", SKETCHED_FROM, 4 + 32),
-        ("float32", "cosine", SIZE - 1, 4),
+        ("float32", "cosine", SKETCHED_FROM - 1, 4),
         ("float32", "l2", SKETCHED_FROM, 4),
         ("float64", "cosine", SKETCHED_FROM, 8),
         ("float64", "l2", SKETCHED_FROM, 8),

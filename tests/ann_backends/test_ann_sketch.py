@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.registry import cpu_target
 
 from ann_backends import sketch
 
@@ -64,6 +71,39 @@ def test_scores_are_sums_of_integers() -> None:
     scored(sketched(memory), 0, prepared_for(query)[0], np.float32(0), scores)
     scale = sketch.SCALE * sketch.QUERY_SCALE
     np.testing.assert_allclose(scores, words @ asked / scale, rtol=1e-6)
+
+
+SCORES = """
+import json, sys
+import numpy as np
+from tests.ann_backends.test_ann_sketch import prepared_for, scored, sketch, sketched
+rng = np.random.default_rng(6)
+memory, queries = rng.standard_normal((16, 33)), rng.standard_normal((9, 33))
+queries[:3] = 1e3 * np.eye(3, 33) - 1  # the largest numbers that there are
+scores = np.empty((9, sketch.LANES), np.float32)
+for query, own in zip(queries, scores):
+    scored(sketched(memory), 0, prepared_for(query)[0], np.float32(0), own)
+json.dump(scores.tolist(), sys.stdout)
+"""
+
+
+@pytest.mark.slow
+def test_processors_with_products_of_bytes_and_without_score_alike(tmp_path: Path) -> None:
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    without = features.replace("+avx512vnni", "-avx512vnni")
+    scores = []
+    for name, own in (("with", features), ("without", without)):
+        settings = {"NUMBA_CPU_NAME": "host", "NUMBA_CPU_FEATURES": own}
+        settings["NUMBA_CACHE_DIR"] = str(tmp_path / name)
+        done = subprocess.run(
+            [sys.executable, "-c", SCORES],
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        scores.append(json.loads(done.stdout))
+    assert scores[0] == scores[1]
 
 
 def test_a_lane_is_copied_whole() -> None:

@@ -9,6 +9,7 @@ from ann_backends.index import Index, Settings
 from ann_backends.kd_forest import KDForest
 from ann_backends.lsh import LSH
 from ann_backends.metric import METRICS, NORM_EPSILON, similarity
+from ann_backends.prefetching import prefetch
 from ann_backends.registry import available, create, register, resolve
 from ann_backends.replay import Replay, replay
 from ann_backends.trace import Trace
@@ -31,6 +32,7 @@ __all__ = [
     "available",
     "create",
     "lazy_zeros",
+    "prefetch",
     "register",
     "replay",
     "resolve",

@@ -23,7 +23,7 @@ from numba import njit
 
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
-from ann_backends.prefetch import prefetch_row
+from ann_backends.prefetching import prefetch_row
 from ann_backends.sketch import (
     FOUR,
     LANES,
@@ -258,7 +258,8 @@ def _search_sketches(
     padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
     ready = np.zeros((padded_heads, word_size), memory.dtype)
     prepared = np.zeros((padded_heads, sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
-    slack, least = np.empty(num_heads), np.empty(padded_heads, np.float32)
+    # Heads that only fill up a group ask for nothing.
+    slack, least = np.empty(num_heads), np.full(padded_heads, np.inf, np.float32)
     sketch_scores, better = np.empty((GROUP, STRETCH), np.float32), np.empty(STRETCH, np.float32)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
     picked, picked_scale = np.empty((BLOCK, word_size), memory.dtype), np.empty(BLOCK, memory.dtype)
@@ -317,7 +318,7 @@ def _score_sketches(
     heads: int,
     scores: np.ndarray,
 ) -> None:
-    """scores[g, i] = what the sketch at slot start + i scores for head first + g, g < heads."""
+    """scores[g, i] = what the sketch of slot start + i scores for head first + g, g < heads."""
     ahead = start // LANES
     for place in range((stop - start + LANES - 1) // LANES):
         if heads == 1:

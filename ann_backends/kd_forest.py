@@ -31,7 +31,7 @@ from numba import njit
 from ann_backends import checks as checking
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
-from ann_backends.prefetch import CACHE_LINE, prefetch_item, prefetch_row
+from ann_backends.prefetching import CACHE_LINE, prefetch_item, prefetch_row
 from ann_backends.sketch import (
     LANES,
     QUERY_NUMBERS,

@@ -13,7 +13,7 @@ the last `ROOM * tables` rows written stand in the bucket that a query equal to 
 first, whatever else the memory holds. Older rows in a crowd may stand in no table until the next
 rebuild.
 
-numba's on-disk cache does not notice edits in `ann_backends.prefetch`: `make clean` removes it.
+numba's on-disk cache does not notice edits in `ann_backends.prefetching`: `make clean` removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ann_backends import checks
 from ann_backends.index import Index, Settings
 from ann_backends.lsh_wide import MOST_BITS, MOST_PROBES, WideLSHIndex
 from ann_backends.metric import NORM_EPSILON
-from ann_backends.prefetch import CACHE_LINE, prefetch
+from ann_backends.prefetching import CACHE_LINE, prefetch
 
 ENTRY = np.dtype(np.int32)
 # Entries per bucket: one cache line.

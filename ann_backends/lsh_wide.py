@@ -33,7 +33,7 @@ from numba import njit
 from ann_backends import checks, ranking
 from ann_backends.index import Index
 from ann_backends.metric import NORM_EPSILON
-from ann_backends.prefetch import CACHE_LINE, prefetch
+from ann_backends.prefetching import CACHE_LINE, prefetch
 from ann_backends.sketch import (
     FOUR,
     LANES,

@@ -2,7 +2,7 @@
 
 A row's sketch is its direction, row / |row|, rounded to 1/127. Sketches stand in groups of
 `LANES`, the lanes: group[i, lane] are the numbers 4 i to 4 i + 3 of the row in that lane, so that
-four numbers of a query, rounded to 1/32767, meet sixteen rows in a few instructions on integers. A
+four numbers of a query, rounded to 1/32512, meet sixteen rows in a few instructions on integers. A
 group of sixteen rows is scored in less time than two rows read one by one from the memory, and
 takes a quarter of their space. What ranks best by its sketch is then ranked by the row itself, as
 sketches are off by up to `slack`.

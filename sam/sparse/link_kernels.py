@@ -1,6 +1,6 @@
 """The compiled part of `links`.
 
-numba's on-disk cache does not notice edits in `ann_backends.prefetch`: `make clean` removes it.
+numba's on-disk cache does not notice edits in `ann_backends.prefetching`: `make clean` removes it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ann_backends.prefetch import prefetch
+from ann_backends import prefetch
 
 
 class Matrix(NamedTuple):

@@ -207,14 +207,15 @@ def test_rows_outside_what_is_findable_may_hold_anything() -> None:
     same(index, queries, 5)
 
 
-def test_rows_are_passed_over_by_their_sketches() -> None:
+@pytest.mark.parametrize("num_heads", [1, 3, 4])
+def test_rows_are_passed_over_by_their_sketches(num_heads: int) -> None:
     # A change that is not announced shows which rows are read. All lengths are equal.
     memory = np.sign(np.random.default_rng(5).standard_normal((1, SIZE, 32))).astype(np.float32)
-    queries = np.ones((1, 1, 32), np.float32)
+    queries = np.ones((1, num_heads, 32), np.float32)
     index = built(memory)
     memory[0, STRETCH:] = 1
-    assert scanned(index, queries, 1)[0] == STRETCH
-    assert index.search(queries, 1)[0] > STRETCH
+    assert (scanned(index, queries, 1)[0] == STRETCH).all()
+    assert (index.search(queries, 1)[0] > STRETCH).all()
 
 
 def test_a_huge_row_keeps_the_sketches_aside_until_the_next_rebuild() -> None:

@@ -18,11 +18,11 @@ def medians_of(repeats, *named):
 
 
 def test_a_step_of_the_dnc_costs_hundreds_of_sdnc_at_2048_words():
-    # The paper's ratio is 440. This DNC takes a quarter of the time of the public one, so that the
-    # ratio measured here is 310 to 400.
+    # The paper's ratio is 440; measured here were 410 to 500. What the DNC leaves in the caches is of
+    # no use to the SDNC, whose passes are taken in turn with its.
     theirs, own = medians_of(9, ("dnc", 2048), ("sdnc-exact", 2048))
     print(f"DNC {theirs * 1e3:.0f} ms, SDNC {own * 1e3:.3f} ms, ratio {theirs / own:.0f}")
-    assert theirs > 250 * own
+    assert theirs > 300 * own
 
 
 @pytest.mark.parametrize("memory", ["empty", "full"])

@@ -5,20 +5,14 @@ numba's on-disk cache does not notice edits in `ann_backends.prefetching`: `make
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from ann_backends import prefetch
 
-
-class Matrix(NamedTuple):
-    """N_t and P_t, as `Links` has them."""
-
-    sources: np.ndarray  # int32 [B, N, K_L]
-    weights: np.ndarray  # [B, N, K_L]
-    followers: np.ndarray  # int32 [B, N, K_L]
+# N_t and P_t: `Links.slots` and `Links.weights`, the same bytes as int32 and as weights.
+Matrix = tuple[np.ndarray, np.ndarray]
+FOLLOWERS, SOURCES, WEIGHTS = 0, 1, -1  # the rows of a slot's record
 
 
 @njit(nogil=True, cache=True)
@@ -52,31 +46,32 @@ def _delete(row: np.ndarray, k: int) -> None:
 @njit(nogil=True, cache=True)
 def _set(matrix: Matrix, b: int, i: int, j: int, weight: float) -> float:
     """Give the link from j to i in memory b a weight, 0 to take it out; returns the old one."""
-    sources, weights, followers = matrix
-    k = _place(sources[b, i], j)
+    slots, weights = matrix
+    sources, weights_of = slots[b, i, SOURCES], weights[b, i, WEIGHTS]
+    followers = slots[b, j, FOLLOWERS]
+    k = _place(sources, j)
     if k >= 0:
-        old = weights[b, i, k]
+        old = weights_of[k]
         if weight > 0:
-            weights[b, i, k] = weight
+            weights_of[k] = weight
         else:
-            _delete(sources[b, i], k)
-            _delete(weights[b, i], k)
-            _delete(followers[b, j], _place(followers[b, j], i))
+            _delete(sources, k)
+            _delete(weights_of, k)
+            _delete(followers, _place(followers, i))
         return old
     if weight > 0:
-        k = _insert(sources[b, i], j)
-        row = weights[b, i]
-        for after in range(len(row) - 1, k, -1):
-            row[after] = row[after - 1]
-        row[k] = weight
-        _insert(followers[b, j], i)
-    return weights[b, i, 0] * 0
+        k = _insert(sources, j)
+        for after in range(len(weights_of) - 1, k, -1):
+            weights_of[after] = weights_of[after - 1]
+        weights_of[k] = weight
+        _insert(followers, i)
+    return weights_of[0] * 0
 
 
 @njit(nogil=True, cache=True)
 def _number(matrix: Matrix, b: int, i: int, j: int) -> int:
     """Stands for the link from j to i in memory b."""
-    memory_size = matrix.sources.shape[1]
+    memory_size = matrix[0].shape[1]
     return (b * memory_size + i) * memory_size + j
 
 
@@ -112,7 +107,7 @@ def swap(
 ) -> None:
     """As `Links.carry`, of N_t and P_t. changes: numbers and weights of a journal."""
     numbers, weights = changes
-    memory_size = matrix.sources.shape[1]
+    memory_size = matrix[0].shape[1]
     for n in range(len(numbers)):
         change = n if forward else len(numbers) - 1 - n
         row, j = divmod(numbers[change], memory_size)
@@ -158,42 +153,38 @@ def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: n
 
 
 @njit(nogil=True, cache=True)
-def _prefetch_row(rows: np.ndarray, b: int, slot: int) -> None:
-    """Ask for rows[b, slot], or the beginning of a long one."""
-    _, memory_size, link_size = rows.shape
-    prefetch(rows, (b * memory_size + slot) * link_size)
+def _prefetch_record(matrix: Matrix, b: int, slot: int) -> None:
+    """Ask for the record of a slot: its ends, between which there is no third cache line."""
+    slots, weights = matrix
+    _, memory_size, num_rows, link_size = slots.shape
+    record = b * memory_size + slot
+    prefetch(slots, record * num_rows * link_size)
+    prefetch(weights, (record + 1) * weights.shape[2] * link_size - 1)
 
 
 @njit(nogil=True, cache=True)
 def _prefetch_followers(matrix: Matrix, b: int, j: int) -> None:
-    """Ask for the rows of N_t of what follows slot j, -1 for none."""
-    sources, weights, followers = matrix
-    if j < 0:
-        return
-    for place in range(followers.shape[2]):
-        i = followers[b, j, place] - 1
-        if i < 0:
+    """Ask for the records of what follows slot j."""
+    followers = matrix[0][b, j, FOLLOWERS]
+    for place in range(len(followers)):
+        if followers[place] == 0:
             return
-        _prefetch_row(sources, b, i)
-        _prefetch_row(weights, b, i)
+        _prefetch_record(matrix, b, followers[place] - 1)
 
 
 @njit(nogil=True, cache=True)
 def _prefetch_written(
     matrix: Matrix, b: int, popped: np.ndarray, read_slots: np.ndarray, before_slots: np.ndarray
 ) -> None:
-    """Ask for the rows that a write will change: its own, and of those that follow p_{t-1}."""
-    sources, weights, followers = matrix
+    """Ask for the records that a write will change: its own, and of those that follow p_{t-1}."""
     for h in range(read_slots.shape[0]):
-        _prefetch_row(sources, b, popped[h])
-        _prefetch_row(weights, b, popped[h])
-        _prefetch_row(followers, b, popped[h])
+        _prefetch_record(matrix, b, popped[h])
         for k in range(read_slots.shape[1]):
             if read_slots[h, k] >= 0:
-                _prefetch_row(sources, b, read_slots[h, k])
-                _prefetch_row(weights, b, read_slots[h, k])
+                _prefetch_record(matrix, b, read_slots[h, k])
     for k in range(before_slots.size):
-        _prefetch_followers(matrix, b, before_slots[k] - 1)
+        if before_slots[k] > 0:
+            _prefetch_followers(matrix, b, before_slots[k] - 1)
 
 
 @njit(nogil=True, cache=True)
@@ -230,12 +221,13 @@ def _clear(
     count: int,
 ) -> int:
     """Take out all links to and from a slot."""
-    sources, weights, followers = matrix
+    slots, weights = matrix
     zero = weights.dtype.type(0)
-    while sources[b, slot, 0] > 0:
-        count = _change(matrix, b, slot, sources[b, slot, 0] - 1, zero, journal, count)
-    while followers[b, slot, 0] > 0:
-        count = _change(matrix, b, followers[b, slot, 0] - 1, slot, zero, journal, count)
+    sources, followers = slots[b, slot, SOURCES], slots[b, slot, FOLLOWERS]
+    while sources[0] > 0:
+        count = _change(matrix, b, slot, sources[0] - 1, zero, journal, count)
+    while followers[0] > 0:
+        count = _change(matrix, b, followers[0] - 1, slot, zero, journal, count)
     return count
 
 
@@ -292,20 +284,18 @@ def record_write(
     popped_write: tuple[np.ndarray, np.ndarray],
     added: tuple[np.ndarray, np.ndarray],
     strict: bool,
-    marks: np.ndarray,
     journal: tuple[np.ndarray, np.ndarray],
 ) -> int:
     """As `Links.record_write`; returns how many links changed.
 
     precedence: p_{t-1}, slots and weights, which become p_t. popped_write, added: slots and
-    weights of the write. marks: of each slot of a memory, all 0 before and after. journal: room for
-    numbers and weights.
+    weights of the write. journal: room for numbers and weights.
     """
-    sources, weights, followers = matrix
+    records, weights = matrix
     before_slots, before_weights = precedence
     popped, popped_weights = popped_write
     read_slots, write_weights = added
-    batch_size, _, link_size = sources.shape
+    batch_size, _, _, link_size = records.shape
     dtype = weights.dtype.type
     most = popped.shape[1] + read_slots.shape[1] * read_slots.shape[2]
     slots, written = np.empty(most + link_size, np.int64), np.empty(most + link_size, weights.dtype)
@@ -334,7 +324,7 @@ def record_write(
                 count = _clear(matrix, b, popped[b, h], journal, count)
         for r in range(num_written):
             row_counts[r] = _merge_row(
-                (sources[b, slots[r]], weights[b, slots[r]]),
+                (records[b, slots[r], SOURCES], weights[b, slots[r], WEIGHTS]),
                 (before_slots[b], before_weights[b]),
                 written[r],
                 -1 if strict else slots[r],
@@ -343,10 +333,9 @@ def record_write(
             )
             _cut(row_slots[r], row_new[r], row_counts[r], link_size, ranks)
         for r in range(num_written):
-            marks[slots[r]] = 1
             for place in range(row_counts[r]):
                 if row_old[r, place] > 0 and row_new[r, place] == 0:
-                    _prefetch_row(followers, b, row_slots[r, place])
+                    _prefetch_record(matrix, b, row_slots[r, place])
         # Of the rows of P_t, only those of the slots of p_{t-1} can have become too long.
         for k in range(link_size):
             if before_slots[b, k] > 0:
@@ -357,33 +346,32 @@ def record_write(
                     slots[:num_written],
                     (row_old, row_new),
                     places[:, k],
-                    marks,
                     (ranks, *column),
                     journal,
                     count,
                 )
-        for r in range(num_written):
-            marks[slots[r]] = 0
         # What goes makes room for what comes.
         for r in range(num_written):
             for place in range(row_counts[r]):
                 if row_old[r, place] > 0 and row_new[r, place] == 0:
                     i, j = slots[r], row_slots[r, place]
-                    _delete(followers[b, j], _place(followers[b, j], i))
+                    followers = records[b, j, FOLLOWERS]
+                    _delete(followers, _place(followers, i))
                     number = _number(matrix, b, i, j)
                     count = _note(journal, count, number, row_old[r, place])
         for r in range(num_written):
             i, size = slots[r], 0
+            sources, weights_of = records[b, i, SOURCES], weights[b, i, WEIGHTS]
             for place in range(row_counts[r]):
                 if row_new[r, place] > 0:
                     j = row_slots[r, place]
                     if row_old[r, place] == 0:
-                        _insert(followers[b, j], i)
+                        _insert(records[b, j, FOLLOWERS], i)
                     number = _number(matrix, b, i, j)
                     count = _note(journal, count, number, row_old[r, place])
-                    sources[b, i, size], weights[b, i, size] = j + 1, row_new[r, place]
+                    sources[size], weights_of[size] = j + 1, row_new[r, place]
                     size += 1
-            sources[b, i, size:], weights[b, i, size:] = 0, 0
+            sources[size:], weights_of[size:] = 0, 0
         # p_t = (1 - sum_i w^W_t(i)) p_{t-1} + w^W_t, cut to K_L
         left = max(dtype(1) - written[:num_written].sum(), dtype(0))
         for k in range(link_size):
@@ -408,7 +396,6 @@ def _cut_followers(
     written: np.ndarray,
     rows: tuple[np.ndarray, np.ndarray],
     places: np.ndarray,
-    marks: np.ndarray,
     scratch: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     journal: tuple[np.ndarray, np.ndarray],
     count: int,
@@ -417,12 +404,13 @@ def _cut_followers(
 
     written: the slots whose rows are about to change. rows: their weights before and after, in
     which j stands at `places`, or -1; a link of theirs that is cut is set to 0 there, another is
-    taken out at once. marks: of each slot, 1 for those written.
+    taken out at once.
     """
-    sources, weights, followers = matrix
+    records, weights = matrix
     old, new = rows
     ranks, slots, column, sources_of = scratch
-    link_size = followers.shape[2]
+    followers = records[b, j, FOLLOWERS]
+    link_size = len(followers)
     size = gone = 0
     for r in range(len(written)):
         place = places[r]
@@ -432,15 +420,15 @@ def _cut_followers(
                 slots[size], column[size], sources_of[size] = written[r], new[r, place], r
                 size += 1
     standing = 0
-    while standing < link_size and followers[b, j, standing] > 0:
+    while standing < link_size and followers[standing] > 0:
         standing += 1
     if size + standing - gone <= link_size:
         return count
     for k in range(standing):
-        i = followers[b, j, k] - 1
-        if marks[i] == 0:
+        i = followers[k] - 1
+        if not _holds(written, i):
             slots[size], sources_of[size] = i, -1
-            column[size] = weights[b, i, _place(sources[b, i], j)]
+            column[size] = weights[b, i, WEIGHTS, _place(records[b, i, SOURCES], j)]
             size += 1
     _cut(slots, column, size, link_size, ranks)
     for n in range(size):
@@ -453,55 +441,73 @@ def _cut_followers(
 
 
 @njit(nogil=True, cache=True)
+def _holds(slots: np.ndarray, slot: int) -> bool:
+    """Whether `slot` is among `slots`."""
+    found = False
+    for n in range(len(slots)):
+        found |= slots[n] == slot
+    return found
+
+
+@njit(nogil=True, cache=True)
 def follow(
     matrix: Matrix,
     read_slots: np.ndarray,
     read_weights: np.ndarray,
-    marks: np.ndarray,
     slots: np.ndarray,
     reached: np.ndarray,
 ) -> None:
-    """As `Links.follow`. marks: of each slot of a memory, all 0 before and after."""
-    sources, weights, followers = matrix
+    """As `Links.follow`."""
+    records, weights = matrix
     batch_size, num_heads, k = read_slots.shape
+    # A hash table with open addressing: 1 + where a slot stands among those reached, or 0.
+    size = 2
+    while size < 2 * slots.shape[2]:
+        size *= 2
+    table = np.zeros(size, np.int32)
     for b in range(batch_size):
         for h in range(num_heads):
             for n in range(k):
-                _prefetch_followers(matrix, b, read_slots[b, h, n])
+                if read_slots[b, h, n] >= 0:
+                    _prefetch_followers(matrix, b, read_slots[b, h, n])
         for h in range(num_heads):
-            # The mark of a slot that was reached is one more than where it stands.
             count = 0
             for n in range(k):
                 j = read_slots[b, h, n]
                 if j < 0:
                     continue
                 # b_t(i) = sum_j P_t(i, j) w^R_{t-1}(j), with P_t(i, j) = N_t(j, i)
-                for place in range(sources.shape[2]):
-                    i = sources[b, j, place] - 1
+                for place in range(records.shape[3]):
+                    i = records[b, j, SOURCES, place] - 1
                     if i < 0:
                         break
-                    count = _reach(i, marks, slots[b, h], reached[b, h], count)
-                    reached[b, h, marks[i] - 1, 0] += weights[b, j, place] * read_weights[b, h, n]
+                    at = _reach(i, table, slots[b, h], reached[b, h], count)
+                    count = max(count, at + 1)
+                    reached[b, h, at, 0] += weights[b, j, WEIGHTS, place] * read_weights[b, h, n]
                 # f_t(i) = sum_j N_t(i, j) w^R_{t-1}(j)
-                for place in range(followers.shape[2]):
-                    i = followers[b, j, place] - 1
+                for place in range(records.shape[3]):
+                    i = records[b, j, FOLLOWERS, place] - 1
                     if i < 0:
                         break
-                    count = _reach(i, marks, slots[b, h], reached[b, h], count)
-                    weight = weights[b, i, _place(sources[b, i], j)]
-                    reached[b, h, marks[i] - 1, 1] += weight * read_weights[b, h, n]
-            for n in range(count):
-                marks[slots[b, h, n]] = 0
+                    at = _reach(i, table, slots[b, h], reached[b, h], count)
+                    count = max(count, at + 1)
+                    weight = weights[b, i, WEIGHTS, _place(records[b, i, SOURCES], j)]
+                    reached[b, h, at, 1] += weight * read_weights[b, h, n]
+            table[:] = 0
             if count < slots.shape[2]:
                 slots[b, h, count] = -1
 
 
 @njit(nogil=True, cache=True)
-def _reach(i: int, marks: np.ndarray, slots: np.ndarray, reached: np.ndarray, count: int) -> int:
-    """Give slot i a place among the `count` reached, unless it has one; returns the new count."""
-    if marks[i] > 0:
-        return count
+def _reach(i: int, table: np.ndarray, slots: np.ndarray, reached: np.ndarray, count: int) -> int:
+    """Where slot i stands among the `count` reached, of which it becomes the last if it is new."""
+    mask = len(table) - 1
+    entry = (i * 0x9E3779B1 >> 16) & mask  # Knuth's multiplicative hashing
+    while table[entry] > 0:
+        if slots[table[entry] - 1] == i:
+            return table[entry] - 1
+        entry = (entry + 1) & mask
+    table[entry] = count + 1
     slots[count] = i
     reached[count] = 0
-    marks[i] = count + 1
-    return count + 1
+    return count

@@ -17,7 +17,7 @@ import numpy as np
 
 import ann_backends
 from sam.sparse import link_kernels
-from sam.sparse.link_kernels import Matrix
+from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS, Matrix
 
 
 @dataclasses.dataclass
@@ -42,8 +42,9 @@ class Links:
 
     sources: int32 [B, N, K_L], what slot i was written after, the rows of N_t. weights:
     [B, N, K_L], N_t(i, j) in (0, 1] of each of those. followers: int32 [B, N, K_L], what was
-    written after slot j, the rows of P_t. precedence_slots, precedence_weights: [B, K_L], p_t, the
-    slots written last.
+    written after slot j, the rows of P_t. The three of a slot stand side by side in one record, so
+    that a slot anywhere in a large memory costs one page. precedence_slots, precedence_weights:
+    [B, K_L], p_t, the slots written last.
     strict: whether links of a slot to itself, and those of a slot that was erased, stay, as the
     printed equations have it.
     """
@@ -53,14 +54,15 @@ class Links:
     ) -> None:
         """shape: B, N."""
         batch_size, memory_size = shape
-        rows = (batch_size, memory_size, link_size)
-        self.sources = ann_backends.lazy_zeros(rows, np.int32)
-        self.weights = ann_backends.lazy_zeros(rows, dtype)
-        self.followers = ann_backends.lazy_zeros(rows, np.int32)
+        memories = (batch_size, memory_size)
+        # In rows of K_L slots: the followers, the sources, and as many as the weights need.
+        rows = 2 + dtype.itemsize // np.dtype(np.int32).itemsize
+        slots = ann_backends.lazy_zeros((*memories, rows, link_size), np.int32)
+        weights = slots.reshape(-1).view(dtype).reshape(*memories, -1, link_size)
+        self._matrix: Matrix = slots, weights
         self.precedence_slots = np.zeros((batch_size, link_size), np.int32)
         self.precedence_weights = np.zeros((batch_size, link_size), dtype)
         self.strict = strict
-        self._marks = ann_backends.lazy_zeros((memory_size,), np.int32)  # for the kernels
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,8 +71,16 @@ class Links:
         return batch_size, memory_size
 
     @property
-    def _matrix(self) -> Matrix:
-        return Matrix(self.sources, self.weights, self.followers)
+    def sources(self) -> np.ndarray:
+        return self._matrix[0][:, :, SOURCES]
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self._matrix[1][:, :, WEIGHTS]
+
+    @property
+    def followers(self) -> np.ndarray:
+        return self._matrix[0][:, :, FOLLOWERS]
 
     def journal(self) -> LinkJournal:
         """An empty one for a pass that starts here."""
@@ -94,18 +104,17 @@ class Links:
         slot, and scaled down where they sum to more than 1: the equations are those of one head,
         whose weights cannot, and links that multiply weights would let reads grow without bound.
         """
-        link_size, num_heads = self.sources.shape[2], popped.shape[1]
+        link_size, num_heads = self.precedence_slots.shape[1], popped.shape[1]
         most_written = num_heads + read_slots[0].size
         most = link_size * (2 * (num_heads + most_written) + link_size)
         numbers = np.empty(most * len(popped), np.int64)
-        weights = np.empty(len(numbers), self.weights.dtype)
+        weights = np.empty(len(numbers), self.precedence_weights.dtype)
         count = link_kernels.record_write(
             self._matrix,
             (self.precedence_slots, self.precedence_weights),
             (popped, popped_weights),
             (read_slots, write_weights),
             self.strict,
-            self._marks,
             (numbers, weights),
         )
         journal.steps.append((numbers[:count].copy(), weights[:count].copy()))
@@ -119,10 +128,11 @@ class Links:
         [B, H, 2 K K_L], with a -1 after the last (beyond it, anything), and their b_t and f_t,
         [B, H, 2 K K_L, 2].
         """
-        reached = (*read_slots.shape[:2], 2 * read_slots.shape[2] * self.sources.shape[2])
+        link_size = self.precedence_slots.shape[1]
+        reached = (*read_slots.shape[:2], 2 * read_slots.shape[2] * link_size)
         slots = np.empty(reached, np.int64)
-        weights = np.empty((*reached, 2), self.weights.dtype)
-        link_kernels.follow(self._matrix, read_slots, read_weights, self._marks, slots, weights)
+        weights = np.empty((*reached, 2), self.precedence_weights.dtype)
+        link_kernels.follow(self._matrix, read_slots, read_weights, slots, weights)
         return slots, weights
 
     def carry(self, journal: LinkJournal, *, forward: bool) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 import ann_backends
 from sam.sparse import link_kernels
-from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS, Matrix
+from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS
 
 
 @dataclasses.dataclass
@@ -57,9 +57,9 @@ class Links:
         memories = (batch_size, memory_size)
         # In rows of K_L slots: the followers, the sources, and as many as the weights need.
         rows = 2 + dtype.itemsize // np.dtype(np.int32).itemsize
-        slots = ann_backends.lazy_zeros((*memories, rows, link_size), np.int32)
-        weights = slots.reshape(-1).view(dtype).reshape(*memories, -1, link_size)
-        self._matrix: Matrix = slots, weights
+        records = ann_backends.lazy_zeros((*memories, rows, link_size), np.int32)
+        self._records = records
+        self._weights = records.reshape(-1).view(dtype).reshape(*memories, -1, link_size)
         self.precedence_slots = np.zeros((batch_size, link_size), np.int32)
         self.precedence_weights = np.zeros((batch_size, link_size), dtype)
         self.strict = strict
@@ -72,15 +72,15 @@ class Links:
 
     @property
     def sources(self) -> np.ndarray:
-        return self._matrix[0][:, :, SOURCES]
+        return self._records[:, :, SOURCES]
 
     @property
     def weights(self) -> np.ndarray:
-        return self._matrix[1][:, :, WEIGHTS]
+        return self._weights[:, :, WEIGHTS]
 
     @property
     def followers(self) -> np.ndarray:
-        return self._matrix[0][:, :, FOLLOWERS]
+        return self._records[:, :, FOLLOWERS]
 
     def journal(self) -> LinkJournal:
         """An empty one for a pass that starts here."""
@@ -108,16 +108,21 @@ class Links:
         most_written = num_heads + read_slots[0].size
         most = link_size * (2 * (num_heads + most_written) + link_size)
         numbers = np.empty(most * len(popped), np.int64)
-        weights = np.empty(len(numbers), self.precedence_weights.dtype)
+        olds = np.empty(len(numbers), self.precedence_weights.dtype)
         count = link_kernels.record_write(
-            self._matrix,
-            (self.precedence_slots, self.precedence_weights),
-            (popped, popped_weights),
-            (read_slots, write_weights),
+            self._records,
+            self._weights,
+            self.precedence_slots,
+            self.precedence_weights,
+            popped,
+            popped_weights,
+            read_slots,
+            write_weights,
             self.strict,
-            (numbers, weights),
+            numbers,
+            olds,
         )
-        journal.steps.append((numbers[:count].copy(), weights[:count].copy()))
+        journal.steps.append((numbers[:count].copy(), olds[:count].copy()))
 
     def follow(
         self, read_slots: np.ndarray, read_weights: np.ndarray
@@ -132,13 +137,13 @@ class Links:
         reached = (*read_slots.shape[:2], 2 * read_slots.shape[2] * link_size)
         slots = np.empty(reached, np.int64)
         weights = np.empty((*reached, 2), self.precedence_weights.dtype)
-        link_kernels.follow(self._matrix, read_slots, read_weights, slots, weights)
+        link_kernels.follow(self._records, self._weights, read_slots, read_weights, slots, weights)
         return slots, weights
 
     def carry(self, journal: LinkJournal, *, forward: bool) -> None:
         """Carry the links across a pass, forward or backward in time, bit for bit."""
-        for changes in journal.steps if forward else reversed(journal.steps):
-            link_kernels.swap(self._matrix, changes, forward)
+        for numbers, olds in journal.steps if forward else reversed(journal.steps):
+            link_kernels.swap(self._records, self._weights, numbers, olds, forward)
         other_side = journal.precedence
         journal.precedence = (self.precedence_slots, self.precedence_weights)
         self.precedence_slots, self.precedence_weights = other_side

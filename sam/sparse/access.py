@@ -6,14 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from sam.sparse import modes, ring
+from sam.sparse import modes, step
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
-from sam.sparse.modes import activate_modes, mix, mix_backward
-from sam.sparse.read import complete, content, content_backward, read, read_backward
 from sam.sparse.store import Store
 from sam.sparse.tape import Views
-from sam.sparse.write import activate, activate_backward, write, write_backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Settings:
 
     @property
     def first_mode(self) -> int:
-        """Where the modes stand among a head's parameters."""
-        return 2 * self.word_size + 2
+        """Where the modes stand among a head's parameters; 0 without."""
+        return 2 * self.word_size + 2 if self.has_modes else 0
 
 
 def access(
@@ -47,52 +44,46 @@ def access(
 
     first: the number in the pass of the tape's first step, for the error.
     """
-    interface = tape.interface[t]
-    if not activate(interface, settings.word_size, settings.key_strength):
+    memory, known, usage = (
+        store.memory,
+        (store.written, store.num_written),
+        (store.ring, store.heads),
+    )
+    key_strength, first_mode = settings.key_strength, settings.first_mode
+    reads = tape.read_slots, tape.read_weights
+    weights = tape.read_weights[t]
+    written = np.empty(weights.shape[:2], weights.dtype), np.empty_like(weights)
+    if not step.begin(
+        memory,
+        known,
+        usage,
+        (tape.interface, tape.popped, *reads),
+        (journal.slots, journal.rows, journal.fresh),
+        written,
+        t,
+        settings.word_size,
+        key_strength,
+        first_mode,
+    ):
         raise FloatingPointError(
             f"interface: got NaN or infinite values at step {first + t}, expected finite ones; "
             "have the model's parameters diverged?"
         )
-    written_slots, written_weights = tape.read_slots[t], np.empty_like(tape.read_weights[t])
-    read_slots, read_weights = tape.read_slots[t + 1], tape.read_weights[t + 1]
-    popped = tape.popped[t]
-    ring.least_recent(store.ring, store.heads, popped)
-    write(
-        store.memory,
-        interface,
-        popped,
-        written_slots,
-        tape.read_weights[t],
-        written_weights,
-        (store.written, store.num_written),
-        (journal.slots[t], journal.rows[t], journal.fresh[t]),
-    )
     store.index.update(journal.slots[t])
-    queries = interface[:, :, : settings.word_size]
-    found, content_weights = tape.content_slots[t], tape.content_weights[t]
-    found[:], _ = store.index.search(queries, found.shape[2])
-    complete(found, store.written, store.num_written)
-    content(store.memory, interface, found, settings.cosine, settings.key_strength, content_weights)
-    if settings.has_modes:
-        linked = _follow_links(store, tape, journal, t, settings, written_weights)
-        mix(
-            interface,
-            settings.first_mode,
-            (found, content_weights),
-            linked,
-            read_slots,
-            read_weights,
-            tape.parts[t],
-        )
-    read(store.memory, read_slots, read_weights, tape.words[t + 1])
-    ring.record_access(
-        store.ring,
-        store.heads,
-        popped,
-        (written_slots, written_weights),
-        (read_slots, read_weights),
+    queries = tape.interface[t, :, :, : settings.word_size]
+    found, _ = store.index.search(queries, weights.shape[2])
+    contents = tape.content_slots, tape.content_weights
+    step.weigh(memory, known, (tape.interface, *contents), found, t, settings.cosine, key_strength)
+    step.end(
+        memory,
+        usage,
+        (tape.interface, tape.popped, *reads, *contents, tape.parts, tape.words),
+        _follow_links(store, tape, journal, t, written),
+        (journal.moved, journal.followed_by),
+        written[1],
+        t,
         settings.threshold,
-        (journal.moved[t], journal.followed_by[t]),
+        first_mode,
     )
 
 
@@ -101,39 +92,29 @@ def _follow_links(
     tape: Views,
     journal: Journal,
     t: int,
-    settings: Settings,
-    written_weights: np.ndarray,
+    written: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Link what step t wrote to what was written before; where links lead from w^R_{t-1}.
 
-    Returns slots [B, H, n], -1 after the last, and their b_t and f_t, [B, H, n, 2]; no slots
-    where no links are kept.
+    written: w^W_t as in `step.begin`. Returns slots [B, H, n], -1 after the last, and their b_t and
+    f_t, [B, H, n, 2]; no slots where no links are kept.
     """
-    interface = tape.interface[t]
-    activate_modes(interface, settings.first_mode)
+    read_slots = tape.read_slots[t]
     if store.links is None or journal.links is None:
-        shape = (*interface.shape[:2], 0)
-        return np.empty(shape, np.int64), np.empty((*shape, 2), interface.dtype)
-    alpha, gamma = (
-        interface[:, :, 2 * settings.word_size],
-        interface[:, :, 2 * settings.word_size + 1],
-    )
+        shape = (*read_slots.shape[:2], 0)
+        return np.empty(shape, np.int64), np.empty((*shape, 2), tape.read_weights.dtype)
+    popped_weights, write_weights = written
     store.links.record_write(
-        tape.popped[t],
-        alpha * (1 - gamma),
-        tape.read_slots[t],
-        written_weights,
-        journal.links,
+        tape.popped[t], popped_weights, read_slots, write_weights, journal.links
     )
-    return store.links.follow(tape.read_slots[t], tape.read_weights[t])
+    return store.links.follow(read_slots, tape.read_weights[t])
 
 
 def recall(settings: Settings, tape: Views, t: int) -> None:
     """Activate p_t as step t did, of which the tape knows all that `access` found otherwise."""
-    interface = tape.interface[t]
-    activate(interface, settings.word_size, settings.key_strength)
-    if settings.has_modes:
-        activate_modes(interface, settings.first_mode)
+    step.activate_all(
+        tape.interface[t], settings.word_size, settings.key_strength, settings.first_mode
+    )
 
 
 class AccessGradient:
@@ -167,43 +148,30 @@ class AccessGradient:
 
     def step_back(self, words: np.ndarray) -> None:
         """Go back over the last step left. words: [B, H W], dL/dr of that step."""
-        t, settings = self.steps_left - 1, self.settings
-        tape, rows, interface = self.tape, self.memory_gradient.rows, self.interface[t]
-        read_slots = tape.read_slots[t + 1]
-        reads = (read_slots, tape.read_weights[t + 1], self.read_places[t + 1])
-        read_backward(self.memory, reads, words, rows, self.weights)
-        to_content = self.weights
-        if settings.has_modes:
-            to_content = np.empty_like(self.weights)
-            mix_backward(
-                tape.interface[t],
-                settings.first_mode,
-                (read_slots, tape.parts[t]),
-                tape.content_slots[t],
-                self.weights,
-                to_content,
-                interface,
-            )
-        content_backward(
+        tape, journal, settings = self.tape, self.journal, self.settings
+        t = self.steps_left - 1
+        step.go_back(
             self.memory,
-            tape.interface[t],
-            (tape.content_slots[t], tape.content_weights[t], self.content_places[t]),
+            (
+                tape.interface,
+                tape.read_slots,
+                tape.read_weights,
+                tape.content_slots,
+                tape.content_weights,
+                tape.parts,
+            ),
+            (self.read_places, self.popped_places, self.content_places),
+            (journal.slots, journal.rows),
+            words,
+            self.weights,
+            self.memory_gradient.rows,
+            self.interface,
+            t,
+            settings.word_size,
             settings.cosine,
             settings.key_strength,
-            to_content,
-            rows,
-            interface,
+            settings.first_mode,
         )
-        write_backward(
-            tape.interface[t],
-            tape.read_weights[t],
-            (self.read_places[t], self.popped_places[t]),
-            rows,
-            interface,
-            self.weights,
-        )
-        activate_backward(tape.interface[t], settings.word_size, settings.key_strength, interface)
-        self.journal.swap_rows(self.memory, t)
         self.steps_left = t
 
     def release_gradient(self) -> SparseGradient:

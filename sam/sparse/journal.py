@@ -75,11 +75,12 @@ class Journal:
 
     def swap_rows(self, memory: np.ndarray, t: int) -> None:
         """Carry the memory [B, N, W] to the other side of step t, bit for bit."""
-        _swap_rows(memory, self.slots[t], self.rows[t])
+        swap_rows(memory, self.slots[t], self.rows[t])
 
 
 @njit(nogil=True, cache=True)
-def _swap_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
+def swap_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
+    """As `Journal.swap_rows`. slots, rows: of one step."""
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):
             slot = slots[b, i]

@@ -18,7 +18,7 @@ class Accesses:
     read_slots (int64) and read_weights: [T + 1, B, H, K], s and w^R_t; slot -1 for none. popped:
     int64 [T, B, H], the slots erased. content_slots (int64), content_weights: [T, B, H, K], what
     was found by content, and c_t; with no other read modes, the same tensors as of what was read.
-    parts: [T, B, H, K, 3], how each mode weights the slots read (`modes`); without, [0].
+    parts: [T, B, H, K, 3], how each mode weights the slots read (`modes`); without, the last is 0.
     """
 
     read_slots: Tensor
@@ -39,7 +39,7 @@ class Accesses:
             popped=read_slots.new_empty((num_steps, *read_slots.shape[:2])),
             content_slots=torch.empty_like(slots[1:]) if num_modes else slots[1:],
             content_weights=torch.empty_like(weights[1:]) if num_modes else weights[1:],
-            parts=weights.new_empty((*weights[1:].shape, num_modes) if num_modes else (0,)),
+            parts=weights.new_empty((*weights[1:].shape, num_modes)),
         )
 
     def of_steps(self, start: int, stop: int) -> Accesses:

@@ -89,16 +89,18 @@ def write(
     popped: np.ndarray,
     read_slots: np.ndarray,
     read_weights: np.ndarray,
-    write_weights: np.ndarray,
+    written_weights: tuple[np.ndarray, np.ndarray],
     known: tuple[np.ndarray, np.ndarray],
     journal: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     """M_t = M_{t-1} - E_t + A_t, in place: erase the popped rows of all heads, then add.
 
     memory: [B, N, W]. popped: [B, H], the slots to erase, I^U. read_slots, read_weights:
-    [B, H, K], w^R_{t-1}; slot -1 for none. write_weights: [B, H, K], set to w^W_t on read_slots.
-    known: written, num_written of the `Store`. journal: slots, rows, fresh of this step.
+    [B, H, K], w^R_{t-1}; slot -1 for none. written_weights: set to w^W_t on popped, [B, H], and on
+    read_slots, [B, H, K]. known: written, num_written of the `Store`. journal: slots, rows, fresh
+    of this step.
     """
+    popped_weights, write_weights = written_weights
     written, num_written = known
     slots, rows, fresh = journal
     batch_size, num_heads, k = read_slots.shape
@@ -119,6 +121,7 @@ def write(
             alpha = interface[b, h, 2 * word_size]
             gamma = interface[b, h, 2 * word_size + 1]
             weight = alpha - alpha * gamma
+            popped_weights[b, h] = weight
             row = memory[b, popped[b, h]]
             for w in range(word_size):
                 row[w] += weight * word[w]

@@ -51,7 +51,8 @@ def agrees_with_oracle(model, num_steps, memory_kind, batch_size=2, **oracle_set
     gradients = torch.autograd.grad((outputs * loss_weights).sum(), leaves)
     expected_gradients = torch.autograd.grad((expected * loss_weights).sum(), leaves)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-9)
+        # Over 60 steps gradients reach thousands, of which 1e-9 is less than rounding leaves.
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-9)
     return oracles
 
 

@@ -95,6 +95,27 @@ def test_where_the_links_lead(link_size):
     assert backward.any()
 
 
+def test_where_the_links_of_many_slots_lead():
+    """So many that some share an entry of the hash table of those reached."""
+    rng, memory_size = np.random.default_rng(0), 1000
+    ours, _ = random_writes.make(8, memory_size=memory_size)
+    for _ in range(200):
+        writes = []
+        for _ in range(2):
+            slots = rng.permutation(memory_size)[:22].reshape(2, 11)
+            weights = rng.random(slots.shape) / 11
+            writes.append((slots[:, 0], weights[:, 0], slots[:, 1:], weights[:, 1:]))
+        record(ours, writes)
+    read_slots = np.stack([rng.permutation(memory_size)[:40].reshape(2, 20) for _ in range(2)])
+    read_weights = rng.random(read_slots.shape)
+    reads = np.zeros((2, 2, memory_size))
+    np.put_along_axis(reads, read_slots, read_weights, -1)
+    backward, forward = follow(ours, read_slots, read_weights)
+    np.testing.assert_allclose(forward, reads @ dense(ours).swapaxes(1, 2), atol=1e-12)
+    np.testing.assert_allclose(backward, reads @ dense(ours), atol=1e-12)
+    assert min((forward > 0).sum(), (backward > 0).sum()) > 100
+
+
 def follow(links, read_slots, read_weights):
     """b and f [B, H, N] of the reads [B, H, K]; the kernel names each slot reached once."""
     slots, weights = links.follow(read_slots, read_weights.astype(links.weights.dtype))

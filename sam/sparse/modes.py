@@ -99,7 +99,8 @@ def mix(
             for place in range(k):
                 read_slots[b, h, place] = slots[best[place]]
                 read_weights[b, h, place] = weights[best[place]]
-                parts[b, h, place] = shares[best[place]]
+                for m in range(MODES):
+                    parts[b, h, place, m] = shares[best[place], m]
 
 
 @njit(nogil=True, cache=True)

@@ -39,24 +39,37 @@ def complete(slots: np.ndarray, written: np.ndarray, num_written: np.ndarray) ->
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    total = a[0] * 0
-    for w in range(len(a)):
-        total += a[w] * b[w]
+def _dot(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -> float:
+    """The product of a word and a row of the memory."""
+    total = word.dtype.type(0)
+    for w in range(len(word)):
+        total += word[w] * memory[b, slot, w]
     return total
 
 
-@njit(nogil=True, cache=True)
-def _norm(a: np.ndarray) -> float:
-    """sqrt(|a|^2 + epsilon): a zero word has similarity 0, and its gradients stay bounded."""
-    return np.sqrt(_dot(a, a) + a.dtype.type(NORM_EPSILON))
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _norm_of_word(word: np.ndarray) -> float:
+    """sqrt(|q|^2 + epsilon): a zero word has similarity 0, and its gradients stay bounded."""
+    total = word.dtype.type(0)
+    for w in range(len(word)):
+        total += word[w] * word[w]
+    return np.sqrt(total + word.dtype.type(NORM_EPSILON))
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _squared_distance(a: np.ndarray, b: np.ndarray) -> float:
-    total = a[0] * 0
-    for w in range(len(a)):
-        total += (a[w] - b[w]) * (a[w] - b[w])
+def _norm_of_row(memory: np.ndarray, b: int, slot: int) -> float:
+    """As `_norm_of_word`, of a row of the memory."""
+    total = memory.dtype.type(0)
+    for w in range(memory.shape[2]):
+        total += memory[b, slot, w] * memory[b, slot, w]
+    return np.sqrt(total + memory.dtype.type(NORM_EPSILON))
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _squared_distance(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -> float:
+    total = word.dtype.type(0)
+    for w in range(len(word)):
+        total += (word[w] - memory[b, slot, w]) * (word[w] - memory[b, slot, w])
     return total
 
 
@@ -80,14 +93,15 @@ def content(
         for h in range(num_heads):
             query = interface[b, h, :word_size]
             strength = interface[b, h, -1] if key_strength else query.dtype.type(1)
-            query_norm = _norm(query)
+            query_norm = _norm_of_word(query)
             largest = query.dtype.type(-np.inf)
             for i in range(k):
-                row = memory[b, slots[b, h, i]]
+                slot = slots[b, h, i]
                 if cosine:
-                    similarity = _dot(query, row) / (query_norm * _norm(row))
+                    row_norm = _norm_of_row(memory, b, slot)
+                    similarity = _dot(query, memory, b, slot) / (query_norm * row_norm)
                 else:
-                    similarity = -_squared_distance(query, row)
+                    similarity = -_squared_distance(query, memory, b, slot)
                 weights[b, h, i] = strength * similarity
                 largest = max(largest, weights[b, h, i])
             total = query.dtype.type(0)
@@ -124,30 +138,32 @@ def content_backward(
             query = interface[b, h, :word_size]
             query_gradient = interface_gradient[b, h, :word_size]
             strength = interface[b, h, -1] if key_strength else query.dtype.type(1)
-            mean = _dot(weights[b, h], weights_gradient[b, h])
+            mean = query.dtype.type(0)
+            for i in range(k):
+                mean += weights[b, h, i] * weights_gradient[b, h, i]
             query_gradient[:] = 0
-            query_norm = _norm(query)
+            query_norm = _norm_of_word(query)
             to_strength = query.dtype.type(0)
             for i in range(k):
-                row = memory[b, slots[b, h, i]]
-                row_gradient = memory_gradient[places[b, h, i]]
+                slot, place = slots[b, h, i], places[b, h, i]
                 to_score = weights[b, h, i] * (weights_gradient[b, h, i] - mean)
                 to_similarity = strength * to_score
                 if cosine:
-                    row_norm = _norm(row)
-                    similarity = _dot(query, row) / (query_norm * row_norm)
+                    row_norm = _norm_of_row(memory, b, slot)
+                    similarity = _dot(query, memory, b, slot) / (query_norm * row_norm)
                     across = to_similarity / (query_norm * row_norm)
                     along_query = to_similarity * similarity / (query_norm * query_norm)
                     along_row = to_similarity * similarity / (row_norm * row_norm)
                     for w in range(word_size):
-                        query_gradient[w] += across * row[w] - along_query * query[w]
-                        row_gradient[w] += across * query[w] - along_row * row[w]
+                        value = memory[b, slot, w]
+                        query_gradient[w] += across * value - along_query * query[w]
+                        memory_gradient[place, w] += across * query[w] - along_row * value
                 else:
-                    similarity = -_squared_distance(query, row)
+                    similarity = -_squared_distance(query, memory, b, slot)
                     for w in range(word_size):
-                        slope = 2 * to_similarity * (row[w] - query[w])
+                        slope = 2 * to_similarity * (memory[b, slot, w] - query[w])
                         query_gradient[w] += slope
-                        row_gradient[w] -= slope
+                        memory_gradient[place, w] -= slope
                 to_strength += to_score * similarity
             if key_strength:
                 interface_gradient[b, h, -1] = to_strength
@@ -166,9 +182,9 @@ def read(memory: np.ndarray, slots: np.ndarray, weights: np.ndarray, words: np.n
             word = words[b, h * word_size : (h + 1) * word_size]
             word[:] = 0
             for i in range(k):
-                row = memory[b, slots[b, h, i]]
+                slot, weight = slots[b, h, i], weights[b, h, i]
                 for w in range(word_size):
-                    word[w] += weights[b, h, i] * row[w]
+                    word[w] += weight * memory[b, slot, w]
 
 
 @njit(nogil=True, cache=True)
@@ -192,7 +208,7 @@ def read_backward(
         for h in range(num_heads):
             word_gradient = words_gradient[b, h * word_size : (h + 1) * word_size]
             for i in range(k):
-                weights_gradient[b, h, i] += _dot(memory[b, slots[b, h, i]], word_gradient)
-                row_gradient = memory_gradient[places[b, h, i]]
+                slot, place, weight = slots[b, h, i], places[b, h, i], weights[b, h, i]
+                weights_gradient[b, h, i] += _dot(word_gradient, memory, b, slot)
                 for w in range(word_size):
-                    row_gradient[w] += weights[b, h, i] * word_gradient[w]
+                    memory_gradient[place, w] += weight * word_gradient[w]

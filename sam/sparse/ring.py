@@ -9,6 +9,10 @@ links: int32 [B, N, 2], the (next, previous) slot of each slot, each stored as t
 where it points at first (i + 1 and i - 1). An array of zeros is therefore the ring 0, 1, ... N-1,
 and costs no page of physical memory until it is changed.
 heads: int64 [B], the least recently accessed slot.
+
+Here and in the other kernels arrays are handed on whole, with the place that is meant, where there
+are many places: numba counts the references to each view that is made of one, which took as long
+as the work.
 """
 
 from __future__ import annotations
@@ -21,41 +25,42 @@ WAS_HEAD = -1  # in a journal: the slot was moved by advancing the head
 
 
 @njit(nogil=True, cache=True)
-def _next(links: np.ndarray, slot: int) -> int:
-    following = slot + 1 + links[slot, NEXT]
-    return following - len(links) if following >= len(links) else following
+def _next(links: np.ndarray, b: int, slot: int) -> int:
+    memory_size = links.shape[1]
+    following = slot + 1 + links[b, slot, NEXT]
+    return following - memory_size if following >= memory_size else following
 
 
 @njit(nogil=True, cache=True)
-def _previous(links: np.ndarray, slot: int) -> int:
-    preceding = slot - 1 + links[slot, PREVIOUS]
-    return preceding + len(links) if preceding < 0 else preceding
+def _previous(links: np.ndarray, b: int, slot: int) -> int:
+    preceding = slot - 1 + links[b, slot, PREVIOUS]
+    return preceding + links.shape[1] if preceding < 0 else preceding
 
 
 @njit(nogil=True, cache=True)
-def _link(links: np.ndarray, slot: int, following: int) -> None:
+def _link(links: np.ndarray, b: int, slot: int, following: int) -> None:
     """Let `following` come after `slot`."""
-    links[slot, NEXT] = following - slot - 1
-    links[following, PREVIOUS] = slot + 1 - following
+    links[b, slot, NEXT] = following - slot - 1
+    links[b, following, PREVIOUS] = slot + 1 - following
 
 
 @njit(nogil=True, cache=True)
-def _move_before(links: np.ndarray, slot: int, following: int) -> None:
+def _move_before(links: np.ndarray, b: int, slot: int, following: int) -> None:
     """Take `slot` out of the ring and put it in front of `following`, another slot."""
-    _link(links, _previous(links, slot), _next(links, slot))
-    _link(links, _previous(links, following), slot)
-    _link(links, slot, following)
+    _link(links, b, _previous(links, b, slot), _next(links, b, slot))
+    _link(links, b, _previous(links, b, following), slot)
+    _link(links, b, slot, following)
 
 
 @njit(nogil=True, cache=True)
 def _move_to_back(links: np.ndarray, heads: np.ndarray, b: int, slot: int) -> int:
     """Make `slot` the most recent; returns what `_undo_move` needs to put it back."""
+    following = _next(links, b, slot)
     if slot == heads[b]:
-        heads[b] = _next(links[b], slot)
+        heads[b] = following
         return WAS_HEAD
-    following = _next(links[b], slot)
     if following != heads[b]:
-        _move_before(links[b], slot, heads[b])
+        _move_before(links, b, slot, heads[b])
     return following
 
 
@@ -64,7 +69,7 @@ def _undo_move(links: np.ndarray, heads: np.ndarray, b: int, slot: int, followed
     if followed_by == WAS_HEAD:
         heads[b] = slot
     elif followed_by != heads[b]:
-        _move_before(links[b], slot, followed_by)
+        _move_before(links, b, slot, followed_by)
 
 
 @njit(nogil=True, cache=True)
@@ -74,7 +79,7 @@ def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> No
         slot = heads[b]
         for h in range(popped.shape[1]):
             popped[b, h] = slot
-            slot = _next(links[b], slot)
+            slot = _next(links, b, slot)
 
 
 @njit(nogil=True, cache=True)

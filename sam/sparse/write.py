@@ -56,29 +56,30 @@ def activate_backward(
 
 
 @njit(nogil=True, cache=True)
-def _insert(ascending: np.ndarray, count: int, slot: int) -> int:
-    """Insert `slot` into ascending[:count] unless it is there; returns the new count."""
+def _insert(ascending: np.ndarray, b: int, count: int, slot: int) -> int:
+    """Insert `slot` into ascending[b, :count] unless it is there; returns the new count."""
     i = count
-    while i > 0 and ascending[i - 1] >= slot:
+    while i > 0 and ascending[b, i - 1] >= slot:
         i -= 1
-    if i < count and ascending[i] == slot:
+    if i < count and ascending[b, i] == slot:
         return count
     for j in range(count, i, -1):
-        ascending[j] = ascending[j - 1]
-    ascending[i] = slot
+        ascending[b, j] = ascending[b, j - 1]
+    ascending[b, i] = slot
     return count + 1
 
 
 @njit(nogil=True, cache=True)
-def _list_slots(popped: np.ndarray, read_slots: np.ndarray, slots: np.ndarray) -> int:
-    """Write the distinct slots of a write, ascending, into `slots`; returns how many."""
+def _list_slots(b: int, popped: np.ndarray, read_slots: np.ndarray, slots: np.ndarray) -> int:
+    """Write the distinct slots of b's write, ascending, into slots[b]; returns how many."""
     count = 0
-    for h in range(len(popped)):
-        count = _insert(slots, count, popped[h])
-        for k in range(read_slots.shape[1]):
-            if read_slots[h, k] >= 0:
-                count = _insert(slots, count, read_slots[h, k])
-    slots[count:] = -1
+    for h in range(popped.shape[1]):
+        count = _insert(slots, b, count, popped[b, h])
+        for k in range(read_slots.shape[2]):
+            if read_slots[b, h, k] >= 0:
+                count = _insert(slots, b, count, read_slots[b, h, k])
+    for i in range(count, slots.shape[1]):
+        slots[b, i] = -1
     return count
 
 
@@ -106,15 +107,17 @@ def write(
     batch_size, num_heads, k = read_slots.shape
     word_size = memory.shape[2]
     for b in range(batch_size):
-        for i in range(_list_slots(popped[b], read_slots[b], slots[b])):
+        for i in range(_list_slots(b, popped, read_slots, slots)):
             slot = slots[b, i]
-            rows[b, i] = memory[b, slot]
+            for w in range(word_size):
+                rows[b, i, w] = memory[b, slot, w]
             fresh[b, i] = not written[b, slot]
             written[b, slot] = True
             num_written[b] += fresh[b, i]
         # E_t = M_{t-1} o R_t, R_t = I^U 1^T
         for h in range(num_heads):
-            memory[b, popped[b, h]] = 0
+            for w in range(word_size):
+                memory[b, popped[b, h], w] = 0
         # A_t = w^W_t a_t^T, w^W_t = alpha_t (gamma_t w^R_{t-1} + (1 - gamma_t) I^U_t)
         for h in range(num_heads):
             word = interface[b, h, word_size : 2 * word_size]
@@ -122,16 +125,16 @@ def write(
             gamma = interface[b, h, 2 * word_size + 1]
             weight = alpha - alpha * gamma
             popped_weights[b, h] = weight
-            row = memory[b, popped[b, h]]
+            slot = popped[b, h]
             for w in range(word_size):
-                row[w] += weight * word[w]
+                memory[b, slot, w] += weight * word[w]
             for i in range(k):
                 weight = alpha * gamma * read_weights[b, h, i]
                 write_weights[b, h, i] = weight
-                if read_slots[b, h, i] >= 0:
-                    row = memory[b, read_slots[b, h, i]]
+                slot = read_slots[b, h, i]
+                if slot >= 0:
                     for w in range(word_size):
-                        row[w] += weight * word[w]
+                        memory[b, slot, w] += weight * word[w]
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
@@ -159,25 +162,26 @@ def write_backward(
             word_gradient = interface_gradient[b, h, word_size : 2 * word_size]
             alpha = interface[b, h, 2 * word_size]
             gamma = interface[b, h, 2 * word_size + 1]
-            row = memory_gradient[popped_places[b, h]]
+            place = popped_places[b, h]
             to_popped = word[0] * 0  # dL/dw^W of the popped slot
             for w in range(word_size):
-                to_popped += word[w] * row[w]
-                word_gradient[w] = (alpha - alpha * gamma) * row[w]
+                to_popped += word[w] * memory_gradient[place, w]
+                word_gradient[w] = (alpha - alpha * gamma) * memory_gradient[place, w]
             to_reads = word[0] * 0  # sum of w^R_{t-1} dL/dw^W over the slots read before
             for i in range(k):
                 weights_gradient[b, h, i] = 0
-                if read_places[b, h, i] >= 0:
-                    row = memory_gradient[read_places[b, h, i]]
+                place = read_places[b, h, i]
+                if place >= 0:
                     weight = alpha * gamma * read_weights[b, h, i]
                     to_slot = word[0] * 0
                     for w in range(word_size):
-                        to_slot += word[w] * row[w]
-                        word_gradient[w] += weight * row[w]
+                        to_slot += word[w] * memory_gradient[place, w]
+                        word_gradient[w] += weight * memory_gradient[place, w]
                     weights_gradient[b, h, i] = alpha * gamma * to_slot
                     to_reads += read_weights[b, h, i] * to_slot
             interface_gradient[b, h, 2 * word_size] = gamma * to_reads + (1 - gamma) * to_popped
             interface_gradient[b, h, 2 * word_size + 1] = alpha * (to_reads - to_popped)
         # Erased: M_{t-1} of the popped rows does not reach M_t. After all heads have read them.
         for h in range(num_heads):
-            memory_gradient[popped_places[b, h]] = 0
+            for w in range(word_size):
+                memory_gradient[popped_places[b, h], w] = 0

@@ -15,9 +15,6 @@ so that a query equal to a row ends in that row's leaf in every tree.
 
 Numbers of nodes and blocks start at 1, as 0 means none: an index of zeros is an empty one. A child
 is a node if positive, a leaf if negative.
-
-numba's on-disk cache does not notice edits in the files that these kernels call: `make clean`
-removes it.
 """
 
 from __future__ import annotations

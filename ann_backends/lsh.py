@@ -12,8 +12,6 @@ drops its oldest guest, and a resident only for a newer one. Hence what is promi
 the last `ROOM * tables` rows written stand in the bucket that a query equal to them looks into
 first, whatever else the memory holds. Older rows in a crowd may stand in no table until the next
 rebuild.
-
-numba's on-disk cache does not notice edits in `ann_backends.prefetching`: `make clean` removes it.
 """
 
 from __future__ import annotations

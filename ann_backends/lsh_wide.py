@@ -17,9 +17,6 @@ less until it is written again.
 What is promised of fresh rows: a row found in the query's own bucket of the first table that may
 equal the query is scored by itself, so that no crowd hides it, and the rows written last, `RECENT`
 of them, are ranked in every search.
-
-numba's on-disk cache does not notice edits in the files that these kernels call: `make clean`
-removes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Asking for memory ahead of its use, so that the waits for what lies far apart overlap.
-
-These kernels are inlined into those of the backends. numba's on-disk cache does not notice an
-edit here: `make clean` removes it.
-"""
+"""Asking for memory ahead of its use, so that the waits for what lies far apart overlap."""
 
 from __future__ import annotations
 

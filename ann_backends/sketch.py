@@ -6,9 +6,6 @@ four numbers of a query, rounded to 1/32512, meet sixteen rows in a few instruct
 group of sixteen rows is scored in less time than two rows read one by one from the memory, and
 takes a quarter of their space. What ranks best by its sketch is then ranked by the row itself, as
 sketches are off by up to `slack`.
-
-These kernels are inlined into those of the backends. numba's on-disk cache does not notice an
-edit here: `make clean` removes it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ filled up to `count`. A list is the beginning of two arrays: slots, ascending, a
 
 Arrays are handed on whole, with the place that is meant: numba counts the references to each view
 that is made of one, which took a fifth of the time.
-
-numba's on-disk cache does not notice edits in `ann_backends.prefetching`: `make clean` removes it.
 """
 
 from __future__ import annotations

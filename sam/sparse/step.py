@@ -4,8 +4,6 @@ A step of one memory is so short that calling its kernels one by one from Python
 of the time. The arrays are those of a whole pass, t the step; `words`, `read_slots` and
 `read_weights` have one more, from t = 0. first_mode: where the read modes stand among a head's
 parameters, or 0 where it has none.
-
-numba's on-disk cache does not notice edits of the kernels that are joined: `make clean` removes it.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ and costs no page of physical memory until it is changed.
 heads: int64 [B], the least recently accessed slot.
 
 Here and in the other kernels arrays are handed on whole, with the place that is meant, where there
-are many places: numba counts the references to each view that is made of one, which took as long
-as the work.
+are many places: numba counts the references to each view that is made of one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The kernels of a step, joined where nothing else comes between them.
 
-A step of one memory is so short that calling its kernels one by one from Python would take a tenth
-of the time. The arrays are those of a whole pass, t the step; `words`, `read_slots` and
+Calling a kernel from Python takes as long as the shorter ones work. The arrays are those of a whole pass, t the step; `words`, `read_slots` and
 `read_weights` have one more, from t = 0. first_mode: where the read modes stand among a head's
 parameters, or 0 where it has none.
 """

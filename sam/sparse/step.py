@@ -1,8 +1,8 @@
 """The kernels of a step, joined where nothing else comes between them.
 
-Calling a kernel from Python takes as long as the shorter ones work. The arrays are those of a whole pass, t the step; `words`, `read_slots` and
-`read_weights` have one more, from t = 0. first_mode: where the read modes stand among a head's
-parameters, or 0 where it has none.
+Calling a kernel from Python takes as long as the shorter ones work. The arrays are those of a whole
+pass, t the step; `words`, `read_slots` and `read_weights` have one more, from t = 0. first_mode:
+where the read modes stand among a head's parameters, or 0 where it has none.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `records` and `weights` are N_t and P_t, the records of all slots: int32 [B, N, G, K_L] and, over
 the same bytes, weights [B, N, G', K_L], of whose rows FOLLOWERS, SOURCES and WEIGHTS are used. The
 journal of a step is `numbers` and `olds`, which links were changed and what they weighed before,
-filled up to `count`. A list is the beginning of two arrays: slots, ascending, and their weights.
+filled up to `count`.
 
 Arrays are handed on whole, with the place that is meant: numba counts the references to each view
 that is made of one, which took a fifth of the time.
@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from ann_backends import prefetch
+from sam.sparse.lists import add
 
 FOLLOWERS, SOURCES, WEIGHTS = 0, 1, -1  # the rows of a slot's record
 END = np.iinfo(np.int64).max  # stands after the last slot of a list, larger than any
@@ -109,23 +110,6 @@ def swap(
 
 
 @njit(nogil=True, cache=True)
-def _add(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float) -> int:
-    """Add `weight` to `slot` in the list of the first `count`; returns the new count."""
-    place = count
-    while place > 0 and slots[place - 1] >= slot:
-        place -= 1
-    if place < count and slots[place] == slot:
-        weights[place] += weight
-        return count
-    for after in range(count, place, -1):
-        slots[after] = slots[after - 1]
-        weights[after] = weights[after - 1]
-    slots[place] = slot
-    weights[place] = weight
-    return count + 1
-
-
-@njit(nogil=True, cache=True)
 def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray) -> None:
     """Set all but the `most` largest of `count` weights to 0, of equals that of the higher slot.
 
@@ -152,7 +136,7 @@ def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: n
 
 @njit(nogil=True, cache=True)
 def _prefetch_record(records: np.ndarray, b: int, slot: int) -> None:
-    """Ask for the record of a slot: for its ends, as its middle shares a cache line with one."""
+    """Ask for the first and last cache line of a slot's record; with 8 links it has no other."""
     _, memory_size, num_rows, link_size = records.shape
     size = num_rows * link_size
     record = (b * memory_size + slot) * size
@@ -205,10 +189,10 @@ def _sum_over_heads(
     one = written.dtype.type(1)
     count = 0
     for h in range(num_heads):
-        count = _add(slots, written, count, popped[b, h], popped_weights[b, h])
+        count = add(slots, written, count, popped[b, h], popped_weights[b, h])
         for k in range(num_reads):
             if read_slots[b, h, k] >= 0:
-                count = _add(slots, written, count, read_slots[b, h, k], write_weights[b, h, k])
+                count = add(slots, written, count, read_slots[b, h, k], write_weights[b, h, k])
     total = written.dtype.type(0)
     for n in range(count):
         written[n] = min(written[n], one)
@@ -411,7 +395,7 @@ def _precede(
     for n in range(link_size):
         if last_slots[n] == END:
             break
-        count = _add(slots, written, count, last_slots[n], left * last_weights[n])
+        count = add(slots, written, count, last_slots[n], left * last_weights[n])
     _cut(slots, written, count, link_size, ranks)
     size = 0
     for r in range(count):

@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from sam.sparse.lists import add
+
 NEXT, PREVIOUS = 0, 1
 WAS_HEAD = -1  # in a journal: the slot was moved by advancing the head
 
@@ -82,25 +84,6 @@ def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> No
 
 
 @njit(nogil=True, cache=True)
-def _add_access(
-    slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float
-) -> int:
-    """Add `weight` to `slot` in the ascending list slots[:count]; returns the new count."""
-    i = count
-    while i > 0 and slots[i - 1] >= slot:
-        i -= 1
-    if i < count and slots[i] == slot:
-        weights[i] += weight
-        return count
-    for j in range(count, i, -1):
-        slots[j] = slots[j - 1]
-        weights[j] = weights[j - 1]
-    slots[i] = slot
-    weights[i] = weight
-    return count + 1
-
-
-@njit(nogil=True, cache=True)
 def record_access(
     links: np.ndarray,
     heads: np.ndarray,
@@ -127,13 +110,13 @@ def record_access(
     for b in range(len(heads)):
         count = 0
         for h in range(num_heads):
-            count = _add_access(slots, weights, count, popped[b, h], np.inf)
+            count = add(slots, weights, count, popped[b, h], np.inf)
             for i in range(k):
                 if write_slots[b, h, i] >= 0:
                     weight = write_weights[b, h, i]
-                    count = _add_access(slots, weights, count, write_slots[b, h, i], weight)
+                    count = add(slots, weights, count, write_slots[b, h, i], weight)
                 weight = read_weights[b, h, i]
-                count = _add_access(slots, weights, count, read_slots[b, h, i], weight)
+                count = add(slots, weights, count, read_slots[b, h, i], weight)
         moves = 0
         for i in range(count):
             if weights[i] > threshold:

@@ -51,8 +51,10 @@ def agrees_with_oracle(model, num_steps, memory_kind, batch_size=2, **oracle_set
     gradients = torch.autograd.grad((outputs * loss_weights).sum(), leaves)
     expected_gradients = torch.autograd.grad((expected * loss_weights).sum(), leaves)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
-        # Over 60 steps gradients reach thousands, of which 1e-9 is less than rounding leaves.
-        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-9)
+        # Over 60 steps some reach thousands: by rounding alone one of 5,250 is within 1e-9 on one
+        # processor and 1.003e-9 off on another.
+        tolerance = (1e-12 * expected_gradient.abs()).clamp(min=1e-9)
+        assert ((gradient - expected_gradient).abs() <= tolerance).all()
     return oracles
 
 

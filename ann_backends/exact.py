@@ -260,7 +260,8 @@ def _search_sketches(
     prepared = np.zeros((padded_heads, sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
     # Heads that only fill up a group ask for nothing.
     slack, least = np.empty(num_heads), np.full(padded_heads, np.inf, np.float32)
-    sketch_scores, better = np.empty((GROUP, STRETCH), np.float32), np.empty(STRETCH, np.float32)
+    sketch_scores = np.empty((GROUP, STRETCH), np.float32)
+    better = np.empty((2, STRETCH), np.float32)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
     picked, picked_scale = np.empty((BLOCK, word_size), memory.dtype), np.empty(BLOCK, memory.dtype)
     every, places = np.arange(BLOCK), np.empty(STRETCH, np.int64)
@@ -331,24 +332,28 @@ def _score_sketches(
 def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np.ndarray) -> float:
     """A score that k of the first rows reach, about the k-th best; -inf if k are not found so.
 
-    scores: float32 [STRETCH], of which `count` hold; best: likewise, overwritten.
+    scores: float32 [STRETCH], of which `count` hold; best: [2, STRETCH] likewise, overwritten.
     """
     nothing = np.float32(-np.inf)
+    rows, halved = best[0], best[1]
     for i in range(count):
-        best[i] = scores[i] if scale[i] != 0 else nothing
-    best[count:] = nothing
-    # Of each two rows the better, until few are left: different rows, the best among them.
-    size = best.size // 2
+        rows[i] = scores[i] if scale[i] != 0 else nothing
+    rows[count:] = nothing
+    # Of each two rows the better, until few are left: different rows, the best among them. They go
+    # to another array, as what may be stored where it stands already is not vectorised.
+    size = rows.size // 2
     while size >= max(LANES, RIVALS * k):
+        others = rows[size : 2 * size]
         for i in range(size):
-            best[i] = best[i] if best[i] > best[size + i] else best[size + i]
+            halved[i] = max(rows[i], others[i])
+        rows, halved = halved, rows
         size //= 2
     reached = nothing
     for i in range(2 * size):
         as_good = np.int32(0)
         for j in range(2 * size):
-            as_good += np.int32(best[j] >= best[i])
-        reached = best[i] if as_good >= k and best[i] > reached else reached
+            as_good += np.int32(rows[j] >= rows[i])
+        reached = rows[i] if as_good >= k and rows[i] > reached else reached
     return float(reached)
 
 

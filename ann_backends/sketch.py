@@ -127,24 +127,22 @@ def _sums_by_pairs(
         [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, [0] * LANES)) for _ in range(2)]
         for _ in queries
     ]
-    with cgutils.for_range(builder, size) as loop:
-        first = builder.mul(builder.add(start, loop.index), _INDEX(2 * half))
-        columns = []
-        for part in range(2):
+    # One after the other: the sums of both, for four queries, are more than the registers hold.
+    for part in range(2):
+        with cgutils.for_range(builder, size) as loop:
+            first = builder.mul(builder.add(start, loop.index), _INDEX(2 * half))
             place = builder.gep(sketches, [builder.add(first, _INDEX(part * half))])
             column = builder.load(builder.bitcast(place, eighths.as_pointer()), align=1)
-            columns.append(builder.sext(column, numbers))
-        for query, own in zip(queries, totals, strict=True):
-            place = builder.gep(query, [builder.mul(loop.index, _INDEX(QUERY_NUMBERS))])
-            four = builder.load(builder.bitcast(place, fours.element.as_pointer()), align=2)
-            repeated = builder.bitcast(
-                _everywhere(builder, four, fours), ir.VectorType(ir.IntType(16), half)
-            )
-            query_numbers = builder.sext(repeated, numbers)
-            for column, total in zip(columns, own, strict=True):
-                products = builder.mul(column, query_numbers)
+            column = builder.sext(column, numbers)
+            for query, own in zip(queries, totals, strict=True):
+                place = builder.gep(query, [builder.mul(loop.index, _INDEX(QUERY_NUMBERS))])
+                four = builder.load(builder.bitcast(place, fours.element.as_pointer()), align=2)
+                repeated = builder.bitcast(
+                    _everywhere(builder, four, fours), ir.VectorType(ir.IntType(16), half)
+                )
+                products = builder.mul(column, builder.sext(repeated, numbers))
                 added = _neighbours_added(builder, products, products)
-                builder.store(builder.add(builder.load(total), added), total)
+                builder.store(builder.add(builder.load(own[part]), added), own[part])
     for own in totals:
         yield _neighbours_added(builder, *(builder.load(total) for total in own))
 

@@ -22,12 +22,12 @@ def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.T
     """`value` is a finite tensor of `shape` (a string: any length >= 1), of like's dtype."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
-    expected = "[" + ", ".join(map(str, shape)) + "]"
     if value.dim() != len(shape) or any(
         (have < 1) if isinstance(want, str) else (have != want)
         for have, want in zip(value.shape, shape, strict=True)
     ):
-        raise ValueError(f"{name}: got shape {list(value.shape)}, expected {expected}")
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{name}: got shape {list(value.shape)}, expected [{expected}]")
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: got dtype {value.dtype}, expected {like.dtype} as the model's")
     if value.device != like.device:

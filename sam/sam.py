@@ -240,8 +240,14 @@ class SAM(MemoryModel):
 
     def _parts_of(self, state: SAMState) -> tuple[Tensor, ...]:
         """As `Unroll` takes them."""
-        output = torch.cat([state.hidden, state.read_words.flatten(1)], dim=1)
-        return output, state.cell, state.read_weights, state.token, state.read_slots
+        return (
+            state.hidden,
+            state.cell,
+            state.read_words,
+            state.read_weights,
+            state.token,
+            state.read_slots,
+        )
 
     def _weights(self) -> Weights:
         controller, interface = self.controller, self.interface
@@ -257,20 +263,20 @@ class SAM(MemoryModel):
     def _state_of(
         self,
         before: SAMState,
-        output: Tensor,
+        hidden: Tensor,
         cell: Tensor,
+        read_words: Tensor,
         read_weights: Tensor,
         token: Tensor,
         read_slots: Tensor,
         version: Version,
     ) -> SAMState:
         """The next state, from what `Unroll` returns of it."""
-        hidden, read_words = output.split([self.hidden_size, output.shape[1] - self.hidden_size], 1)
         return self.state_type(
             signature=before.signature,
             hidden=hidden,
             cell=cell,
-            read_words=read_words.unflatten(1, (self.num_heads, self.word_size)),
+            read_words=read_words,
             read_slots=read_slots,
             read_weights=read_weights,
             token=token,

@@ -10,7 +10,7 @@ from sam.sparse import modes, step
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.store import Store
-from sam.sparse.tape import Views
+from sam.sparse.tape import Tape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
 
 
 def access(
-    store: Store, journal: Journal, settings: Settings, tape: Views, t: int, *, first: int = 0
+    store: Store, journal: Journal, settings: Settings, tape: Tape, t: int, *, first: int = 0
 ) -> None:
     """Step t from M_{t-1} to M_t and the words r_t read from it, noted in tape and journal.
 
@@ -89,7 +89,7 @@ def access(
 
 def _follow_links(
     store: Store,
-    tape: Views,
+    tape: Tape,
     journal: Journal,
     t: int,
     written: tuple[np.ndarray, np.ndarray],
@@ -110,7 +110,7 @@ def _follow_links(
     return store.links.follow(read_slots, tape.read_weights[t])
 
 
-def recall(settings: Settings, tape: Views, t: int) -> None:
+def recall(settings: Settings, tape: Tape, t: int) -> None:
     """Activate p_t as step t did, of which the tape knows all that `access` found otherwise."""
     step.activate_all(
         tape.interface[t], settings.word_size, settings.key_strength, settings.first_mode
@@ -128,7 +128,7 @@ class AccessGradient:
     def __init__(
         self,
         memory: np.ndarray,
-        tape: Views,
+        tape: Tape,
         journal: Journal,
         settings: Settings,
         weights: np.ndarray,
@@ -136,13 +136,11 @@ class AccessGradient:
     ) -> None:
         self.memory, self.tape, self.journal, self.settings = memory, tape, journal, settings
         self.weights, self.memory_gradient = weights, memory_gradient
-        self.read_places = memory_gradient.places(tape.read_slots)
-        self.popped_places = memory_gradient.places(tape.popped)
-        self.content_places = (
-            memory_gradient.places(tape.content_slots)
-            if settings.has_modes
-            else self.read_places[1:]
-        )
+        slots = [tape.read_slots, tape.popped]
+        if settings.has_modes:
+            slots.append(tape.content_slots)
+        self.read_places, self.popped_places, *more = memory_gradient.places(*slots)
+        self.content_places = more[0] if more else self.read_places[1:]
         self.interface = np.empty_like(tape.interface)
         self.steps_left = len(tape.interface)
 
@@ -182,5 +180,5 @@ class AccessGradient:
 
     def give_up(self) -> None:
         """Carry the memory back to where it stood, after a failure."""
-        for t in range(self.steps_left, len(self.interface)):
-            self.journal.swap_rows(self.memory, t)
+        undone = self.journal.of_steps(self.steps_left, len(self.interface))
+        undone.carry_rows(self.memory, forward=True)

@@ -21,14 +21,15 @@ class SparseGradient:
         self.count = 0
         self.table = np.zeros(2, np.int64)
 
-    def places(self, slots: np.ndarray) -> np.ndarray:
-        """Where the rows of `slots` lie in `rows`: int64 [T, B, ...], both; -1 stays -1.
+    def places(self, *slots: np.ndarray) -> list[np.ndarray]:
+        """Where the rows of `slots` lie in `rows`: of each int64 [T, B, ...], both; -1 stays -1.
 
         May replace `rows`: look at it only after the last call.
         """
-        self._reserve(self.count + slots.size)
-        by_memory = slots.reshape(*slots.shape[:2], -1)
-        return self._places_of(by_memory).reshape(slots.shape)
+        self._reserve(self.count + sum(own.size for own in slots))
+        return [
+            self._places_of(own.reshape(*own.shape[:2], -1)).reshape(own.shape) for own in slots
+        ]
 
     def add(self, other: SparseGradient) -> None:
         self._reserve(self.count + other.count)

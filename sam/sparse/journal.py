@@ -68,19 +68,22 @@ class Journal:
         )
 
     def carry_rows(self, memory: np.ndarray, forward: bool) -> None:
-        """Carry the memory [B, N, W] across all steps, forward or backward in time."""
-        steps = range(len(self.slots))
-        for t in steps if forward else reversed(steps):
-            self.swap_rows(memory, t)
+        """Carry the memory [B, N, W] across all steps, forward or backward in time, bit for bit."""
+        _carry_rows(memory, self.slots, self.rows, forward)
 
-    def swap_rows(self, memory: np.ndarray, t: int) -> None:
-        """Carry the memory [B, N, W] to the other side of step t, bit for bit."""
-        swap_rows(memory, self.slots[t], self.rows[t])
+
+@njit(nogil=True, cache=True)
+def _carry_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray, forward: bool) -> None:
+    """As `Journal.carry_rows`."""
+    last = len(slots) - 1
+    for step in range(len(slots)):
+        t = step if forward else last - step
+        swap_rows(memory, slots[t], rows[t])
 
 
 @njit(nogil=True, cache=True)
 def swap_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
-    """As `Journal.swap_rows`. slots, rows: of one step."""
+    """Carry the memory to the other side of a step. slots, rows: the journal's of that step."""
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):
             slot = slots[b, i]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numba import njit
-from torch import Tensor
 
 from sam.sparse.tanh import tanh
 
@@ -32,21 +30,19 @@ def step(gates: np.ndarray, cell: np.ndarray, next_cell: np.ndarray, hidden: np.
 class StepsGradient:
     """The gradient of T steps, from the last to the first.
 
-    Takes the activated gates [T, B, 4C], the cells [T + 1, B, C] from t = 0, and dL/dc_T [B, C].
-    gates: [T, B, 4C], set to the gradient of the preactivations. cell: [B, C], dL/dc of the step
-    that was reached.
+    Takes the activated gates [T, B, 4C], the cells [T + 1, B, C] from t = 0, and dL/dc_T [B, C],
+    which becomes `cell`, dL/dc of the step that was reached. gates: [T, B, 4C], set to the gradient
+    of the preactivations.
     """
 
-    def __init__(self, activated: Tensor, cells: Tensor, cell: Tensor) -> None:
-        self.gates = torch.empty_like(activated)
-        self.cell = cell.clone(memory_format=torch.contiguous_format)
-        self._gates, self._cell = self.gates.numpy(), self.cell.numpy()
-        self._activated, self._cells = activated.numpy(), cells.numpy()
+    def __init__(self, activated: np.ndarray, cells: np.ndarray, cell: np.ndarray) -> None:
+        self.gates, self.cell = np.empty_like(activated), cell
+        self._activated, self._cells = activated, cells
 
     def step_back(self, t: int, hidden: np.ndarray) -> None:
         """Set gates[t]. hidden: [B, C], all of dL/dh_t."""
         forward = self._activated[t], self._cells[t], self._cells[t + 1]
-        _step_back(forward, hidden, self._cell, self._gates[t])
+        _step_back(forward, hidden, self.cell, self.gates[t])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})

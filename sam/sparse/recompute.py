@@ -26,7 +26,7 @@ from sam.sparse.journal import Journal
 from sam.sparse.record import Recorder
 from sam.sparse.store import Store, Version
 from sam.sparse.tape import Accesses, Tape
-from sam.sparse.unroll import Projections, StepsGradient, Weights, journal_from, make_steps
+from sam.sparse.unroll import Parts, Projections, StepsGradient, Weights, journal_from, make_steps
 
 # Steps that are not taped are made so many at a time, or fewer where the budget is short.
 STEPS_AT_ONCE = 32
@@ -38,8 +38,8 @@ def costs_of(batch_size: int, sizes: tuple[int, int, int], reads: int, number: i
     sizes: C, H W and H P. reads: H K. number: bytes of one.
     """
     hidden, words, interface = sizes
-    # Gates 4C, c_t, [h_t, r_t] and p_t; in the gradient, tanh(c_t) stands for c_t.
-    step = 2 * (6 * hidden + words + interface) * number
+    # Gates 4C, [h_t, r_t] and p_t, and the gradient of each; c_t.
+    step = (2 * (5 * hidden + words + interface) + hidden) * number
     # Of the slots read, found and erased, int64, where their gradients lie.
     places = 8 * 3 * reads
     return Costs(
@@ -50,8 +50,8 @@ def costs_of(batch_size: int, sizes: tuple[int, int, int], reads: int, number: i
 class _Controller(NamedTuple):
     """What a step of the controller needs of the steps before it, but for the words read."""
 
-    hidden: Tensor  # [B, C], h_t
-    cell: Tensor  # [B, C], c_t
+    hidden: np.ndarray  # [B, C], h_t
+    cell: np.ndarray  # [B, C], c_t
 
 
 class _Taped(NamedTuple):
@@ -86,7 +86,7 @@ class _Pass:
         plan: Schedule,
         inputs: Tensor,
         weights: Weights,
-        words: Tensor,
+        words: np.ndarray,
         accesses: Accesses,
         settings: Settings,
     ) -> None:
@@ -124,27 +124,25 @@ class _Pass:
         tape = self._tape(start, stop, state)
         steps = partial(access, store, journal.of_steps(start, stop), self.settings, first=start)
         make_steps(self.inputs[start:stop], self.projections, tape, steps)
-        self.words[start + 1 : stop + 1] = tape.outputs[1:, :, state.hidden.shape[1] :]
+        self.words[start + 1 : stop + 1] = tape.words[1:]
         return tape
 
     def make_again(self, start: int, stop: int, state: _Controller) -> Tape:
         """Make steps whose accesses are known."""
         tape = self._tape(start, stop, state)
-        tape.outputs[1:, :, state.hidden.shape[1] :] = self.words[start + 1 : stop + 1]
+        tape.words[1:] = self.words[start + 1 : stop + 1]
         steps = partial(recall, self.settings)
         make_steps(self.inputs[start:stop], self.projections, tape, steps)
         return tape
 
     def _tape(self, start: int, stop: int, state: _Controller) -> Tape:
         accesses = self.accesses.of_steps(start, stop)
-        output = torch.cat([state.hidden, self.words[start]], dim=1)
-        return Tape.over(accesses, len(self.weights.interface_bias), output, state.cell)
+        return Tape.over(accesses, len(self.weights.interface_bias), *state, self.words[start])
 
 
 def _after(tape: Tape) -> _Controller:
     """The state after a tape, which it does not keep alive."""
-    cell = tape.cells[-1].clone()
-    return _Controller(tape.outputs[-1, :, : cell.shape[1]].clone(), cell)
+    return _Controller(tape.hidden[-1].copy(), tape.cells[-1].copy())
 
 
 class Call(NamedTuple):
@@ -169,8 +167,9 @@ class UnrollByPlan(torch.autograd.Function):
         ctx: Any,
         call: Call,
         inputs: Tensor,
-        output: Tensor,
+        hidden: Tensor,
         cell: Tensor,
+        read_words: Tensor,
         read_weights: Tensor,
         token: Tensor,
         read_slots: Tensor,
@@ -178,72 +177,75 @@ class UnrollByPlan(torch.autograd.Function):
         y_bias: Tensor,
         *weights: Tensor,
     ) -> tuple[Any, ...]:
-        num_steps, size = len(inputs), cell.shape[1]
-        accesses = Accesses.start(num_steps, call.settings.num_modes, read_slots, read_weights)
-        words = output.new_empty((num_steps + 1, *output[:, size:].shape))
-        words[0] = output[:, size:]
+        num_steps = len(inputs)
+        accesses = Accesses.start(
+            num_steps, call.settings.num_modes, read_slots.numpy(), read_weights.numpy()
+        )
+        first_words = read_words.flatten(1).numpy()
+        words = np.empty((num_steps + 1, *first_words.shape), first_words.dtype)
+        words[0] = first_words
         steps = _Pass(call.plan, inputs, Weights(*weights), words, accesses, call.settings)
         y = inputs.new_empty((*inputs.shape[:2], len(y_bias)))
-        queries: list[Tensor] = []
+        queries: list[np.ndarray] = []
         store = call.version.store
 
         def make(start: int, stop: int, state: _Controller) -> Tape:
             tape = steps.make_first(store, journal, start, stop, state)
-            y[start:stop] = functional.linear(tape.outputs[1:], to_y, y_bias)
+            y[start:stop] = functional.linear(torch.from_numpy(tape.outputs[1:]), to_y, y_bias)
             if call.recorder is not None:
-                queries.append(tape.interface[..., : call.settings.word_size].clone())
+                queries.append(tape.interface[..., : call.settings.word_size].copy())
             return tape
 
         with journal_from(call.version, num_steps, accesses.read_slots.shape[1:]) as journal:
-            start = _Controller(output[:, :size].clone(), cell.clone())
-            last = steps.go_over_all(start, make)
+            start = _Controller(hidden.numpy().copy(), cell.numpy().copy())
+            end = steps.go_over_all(start, make)
         after = store.advance(journal)
         if call.recorder is not None:
-            call.recorder.record(torch.cat(queries).numpy(), journal, call.version, after)
-        ctx.save_for_backward(inputs, *start, to_y, *weights, words, *accesses.tensors())
+            call.recorder.record(np.concatenate(queries), journal, call.version, after)
+        kept = *start, words, *accesses.arrays()
+        ctx.save_for_backward(inputs, to_y, *weights, *map(torch.from_numpy, kept))
         ctx.call, ctx.steps, ctx.journal, ctx.after = call, steps, journal, after
-        last_slots = accesses.read_slots[-1].clone()
+        ctx.set_materialize_grads(False)
+        last = (
+            words[-1].reshape(read_words.shape),
+            accesses.read_weights[-1],
+            accesses.read_slots[-1],
+        )
+        parts = *end, *(part.copy() for part in last)
+        *tensors, last_slots = map(torch.from_numpy, parts)
         ctx.mark_non_differentiable(last_slots)
-        last_output = torch.cat([last.hidden, words[-1]], dim=1)
-        last_weights = accesses.read_weights[-1].clone()
-        return y, last_output, last.cell, last_weights, torch.zeros_like(token), last_slots, after
+        return y, *tensors, torch.zeros_like(token), last_slots, after
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any,
-        y: Tensor,
-        output: Tensor,
-        cell: Tensor,
-        read_weights: Tensor,
-        token: Tensor,
-        *_: Any,
-    ) -> tuple[Tensor | None, ...]:
-        """Each argument is the gradient of what `forward` returned in its place."""
-        inputs, hidden, first_cell, to_y, *saved = ctx.saved_tensors
+    def backward(ctx: Any, y: Tensor | None, *state: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Each argument is the gradient of what `forward` returned in its place, None for zero."""
+        inputs, to_y, *saved = ctx.saved_tensors
         count = len(Weights._fields)
-        weights, words, rest = Weights(*saved[:count]), saved[count], saved[count + 1 :]
+        weights = Weights(*saved[:count])
+        hidden, first_cell, words, *rest = (part.numpy() for part in saved[count:])
         call, store = ctx.call, ctx.after.store
         # A second pass, over a retained graph, starts from the first step.
         steps, ctx.steps = ctx.steps, None
         if steps is None:
             steps = _Pass(call.plan, inputs, weights, words, Accesses(*rest), call.settings)
             steps.go_over_all(_Controller(hidden, first_cell), steps.make_again)
-        gradient = _Gradient(steps, to_y, (output, cell, read_weights))
+        if y is None:
+            y = inputs.new_zeros((*inputs.shape[:2], len(to_y)))
+        gradient = _Gradient(steps, to_y, state[:4])
         to_memory = gradient.run(y, ctx.journal, store.memory, store.begin_backward(ctx.after))
-        store.end_backward(call.version, to_memory if ctx.needs_input_grad[5] else None)
-        to_call = (None, gradient.inputs, *gradient.state, torch.zeros_like(token), None)
+        store.end_backward(call.version, to_memory if ctx.needs_input_grad[6] else None)
+        to_call = (None, gradient.inputs, *gradient.state, inputs.new_zeros(1), None)
         return *to_call, gradient.to_y, y.sum((0, 1)), *gradient.weights
 
 
 class _Gradient:
     """The way back through a pass, tape by tape.
 
-    inputs, to_y, weights: dL/d of them. state: dL/d of the state that was reached, as in
-    `StepsGradient`.
+    inputs, to_y, weights: dL/d of them. state: dL/d of the state that was reached.
     """
 
-    def __init__(self, steps: _Pass, to_y: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> None:
+    def __init__(self, steps: _Pass, to_y: Tensor, state: Parts) -> None:
         self._steps, self._to_y = steps, to_y
         self.inputs = torch.empty_like(steps.inputs)
         self.to_y = torch.zeros_like(to_y)
@@ -288,8 +290,10 @@ class _Gradient:
         """Take over what the way back over a tape has found."""
         inputs = self._steps.inputs[taped.start : taped.stop]
         from_inputs = self._steps.weights.inputs[:, : inputs.shape[2]]
-        torch.matmul(gradient.lstm.gates, from_inputs, out=self.inputs[taped.start : taped.stop])
+        gates = torch.from_numpy(gradient.lstm.gates)
+        torch.matmul(gates, from_inputs, out=self.inputs[taped.start : taped.stop])
         self.state = gradient.state
-        self.to_y += y.flatten(0, 1).t() @ taped.tape.outputs[1:].flatten(0, 1)
+        outputs = torch.from_numpy(taped.tape.outputs)[1:]
+        self.to_y += y.flatten(0, 1).t() @ outputs.flatten(0, 1)
         for total, more in zip(self.weights, gradient.of_weights(inputs), strict=True):
             total += more

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.record import Recorder
 from sam.sparse.store import Version
-from sam.sparse.tape import Accesses, Tape, Views
+from sam.sparse.tape import Accesses, Tape
 
 STEPS_VIEWED = 32  # views made ahead; each takes as much memory as some words
 
@@ -94,24 +95,24 @@ def journal_from(version: Version, num_steps: int, read_shape: Sequence[int]) ->
 
 
 def make_steps(
-    inputs: Tensor, weights: Projections, tape: Tape, read: Callable[[Views, int], None]
+    inputs: Tensor, weights: Projections, tape: Tape, read: Callable[[Tape, int], None]
 ) -> None:
     """The controller's steps [T, B, I], filling the tape.
 
     read: takes the tape and t, whose p_t is known, and activates p_t; then the tape has r_t.
     """
-    size = tape.cells.shape[2]
+    all_gates, states = torch.from_numpy(tape.gates), torch.from_numpy(tape.outputs)
     torch.addmm(
-        weights.bias, inputs.flatten(0, 1), weights.from_inputs, out=tape.gates.flatten(0, 1)
+        weights.bias, inputs.flatten(0, 1), weights.from_inputs, out=all_gates.flatten(0, 1)
     )
-    arrays = Views(tape)
-    states, heads_of_all = tape.outputs, tape.interface.flatten(2)
-    steps = _by_step(states[:-1], states[1:, :, :size], tape.gates, heads_of_all)
+    all_heads = torch.from_numpy(tape.interface).flatten(2)
+    cells, all_hidden = tape.cells, tape.hidden
+    steps = _by_step(states[:-1], states[1:, :, : cells.shape[2]], all_gates, all_heads)
     for t, (before, hidden, gates, heads) in enumerate(steps):
         gates.addmm_(before, weights.from_state)
-        lstm.step(arrays.gates[t], arrays.cells[t], arrays.cells[t + 1], arrays.hidden[t + 1])
+        lstm.step(tape.gates[t], cells[t], cells[t + 1], all_hidden[t + 1])
         torch.addmm(weights.interface_bias, hidden, weights.interface, out=heads)
-        read(arrays, t)
+        read(tape, t)
 
 
 def _by_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -120,10 +121,17 @@ def _by_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield from zip(*(part.unbind() for part in block), strict=True)
 
 
+def _back_by_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """As `_by_step`, from the last step to the first."""
+    blocks = zip(*(tensor.split(STEPS_VIEWED) for tensor in tensors), strict=True)
+    for block in reversed(list(blocks)):
+        yield from reversed(list(zip(*(part.unbind() for part in block), strict=True)))
+
+
 class Unroll(torch.autograd.Function):
     """T steps of SAM.
 
-    Takes the inputs [T, B, I]; the state's output [h_0, r_0] [B, C + H W], cell and read weights,
+    Takes the inputs [T, B, I]; of the state h_0 and c_0 [B, C], r_0 [B, H, W] and the read weights,
     as in `Tape`; its token, a tensor threaded through the passes so that autograd goes back
     through them in order while the gradient of the memory goes from version to version; its read
     slots and version; the settings; who records the pass, if anyone; the `Weights`. Returns the
@@ -135,8 +143,9 @@ class Unroll(torch.autograd.Function):
     def forward(
         ctx: Any,
         inputs: Tensor,
-        output: Tensor,
+        hidden: Tensor,
         cell: Tensor,
+        read_words: Tensor,
         read_weights: Tensor,
         token: Tensor,
         read_slots: Tensor,
@@ -146,53 +155,65 @@ class Unroll(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Any, ...]:
         parameters = Weights(*weights)
-        accesses = Accesses.start(len(inputs), settings.num_modes, read_slots, read_weights)
-        tape = Tape.over(accesses, len(parameters.interface_bias), output, cell)
+        accesses = Accesses.start(
+            len(inputs), settings.num_modes, read_slots.numpy(), read_weights.numpy()
+        )
+        words = read_words.flatten(1)
+        first = hidden.numpy(), cell.numpy(), words.numpy()
+        tape = Tape.over(accesses, len(parameters.interface_bias), *first)
         journal, after = run(inputs, parameters, tape, version, settings)
         if recorder is not None:
             queries = tape.interface[..., : settings.word_size]
-            recorder.record(queries.numpy(), journal, version, after)
-        ctx.save_for_backward(inputs, *weights, *tape.tensors())
+            recorder.record(queries, journal, version, after)
+        kept = [torch.from_numpy(part) for part in tape.arrays()]
+        ctx.save_for_backward(inputs, *weights, *kept)
         ctx.journal, ctx.before, ctx.after, ctx.settings = journal, version, after, settings
-        last_slots = tape.read_slots[-1].clone()
+        ctx.set_materialize_grads(False)
+        last = (
+            tape.hidden[-1],
+            tape.cells[-1],
+            tape.words[-1].reshape(read_words.shape),
+            tape.read_weights[-1],
+            tape.read_slots[-1],
+        )
+        # Copies, so that the state does not hold the tape.
+        *parts, last_slots = (torch.from_numpy(part.copy()) for part in last)
         ctx.mark_non_differentiable(last_slots)
-        last = (part[-1].clone() for part in (tape.outputs, tape.cells, tape.read_weights))
-        return tape.outputs[1:], *last, torch.zeros_like(token), last_slots, after
+        # A view of what is saved, so that autograd notices if it is changed.
+        return kept[-1][1:], *parts, torch.zeros_like(token), last_slots, after
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any,
-        outputs: Tensor,
-        output: Tensor,
-        cell: Tensor,
-        read_weights: Tensor,
-        token: Tensor,
-        *_: Any,
+        ctx: Any, outputs: Tensor | None, *state: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        """Each argument is the gradient of what `forward` returned in its place."""
+        """Each argument is the gradient of what `forward` returned in its place, None for zero."""
         inputs, *saved = ctx.saved_tensors
         count = len(Weights._fields)
-        weights, tape = Weights(*saved[:count]), Tape(*saved[count:])
+        weights = Weights(*saved[:count])
+        tape = Tape(*(part.numpy() for part in saved[count:]))
         store = ctx.after.store
         gradient = StepsGradient(
             weights,
             tape,
             ctx.journal,
             ctx.settings,
-            (output, cell, read_weights),
+            state[:4],
             store.memory,
             store.begin_backward(ctx.after),
         )
         to_memory = gradient.run(outputs)
-        store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[4] else None)
+        store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[5] else None)
         del to_memory
         to_inputs = None
         if ctx.needs_input_grad[0]:
-            to_inputs = gradient.lstm.gates @ weights.inputs[:, : inputs.shape[2]]
+            to_inputs = torch.from_numpy(gradient.lstm.gates) @ weights.inputs[:, : inputs.shape[2]]
         to_state = gradient.state
         to_weights = gradient.of_weights(inputs)
-        return to_inputs, *to_state, torch.zeros_like(token), *[None] * 4, *to_weights
+        return to_inputs, *to_state, weights.inputs.new_zeros(1), *[None] * 4, *to_weights
+
+
+Parts = Sequence[Tensor | None]  # dL/dh_t, dL/dc_t [B, C], dL/dr_t [B, H, W], dL/dw^R_t; None: zero
 
 
 class StepsGradient:
@@ -208,41 +229,43 @@ class StepsGradient:
         tape: Tape,
         journal: Journal,
         settings: Settings,
-        state: tuple[Tensor, Tensor, Tensor],
+        state: Parts,
         memory: np.ndarray,
         memory_gradient: SparseGradient,
     ) -> None:
-        """journal: of the tape's steps. state: dL/d[h_T, r_T], dL/dc_T, dL/dw^R_T, as far as what
-        comes after the tape knows them. memory, memory_gradient: M_T and dL/dM_T, taken over."""
-        output, cell, read_weights = (
-            part.clone(memory_format=torch.contiguous_format) for part in state
-        )
-        self.weights, self.tape, self.output = weights, tape, output
+        """journal: of the tape's steps. state: the gradient of the state at T, as far as what comes
+        after the tape knows it. memory, memory_gradient: M_T and dL/dM_T, taken over."""
+        self.weights, self.tape = weights, tape
+        self.output = np.zeros_like(tape.outputs[-1])
+        cell, read_weights = np.zeros_like(tape.cells[-1]), np.zeros_like(tape.read_weights[-1])
+        self._hidden, self._words = np.split(self.output, cell.shape[1:], axis=1)
+        words = self._words.reshape(*read_weights.shape[:2], -1)
+        for own, part in zip((self._hidden, cell, words, read_weights), state, strict=True):
+            if part is not None:
+                own[:] = part.numpy()
         self.lstm = lstm.StepsGradient(tape.gates, tape.cells, cell)
-        self.memory = AccessGradient(
-            memory, Views(tape), journal, settings, read_weights.numpy(), memory_gradient
-        )
+        self.memory = AccessGradient(memory, tape, journal, settings, read_weights, memory_gradient)
 
-    def run(self, outputs: Tensor) -> SparseGradient:
+    def run(self, outputs: Tensor | None) -> SparseGradient:
         """Go back over all steps; returns dL/dM before them, where the memory then stands.
 
-        outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside. After a failure the memory stands
-        where it stood.
+        outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside, None for zero. After a failure the
+        memory stands where it stood.
         """
-        size = self.lstm.cell.shape[1]
-        read_size = self.output.shape[1] - size
         # Not joined as in `run`: memory is at its tightest here.
-        to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -read_size:]
-        hidden, words = self.output[:, :size], self.output[:, size:]
-        hidden_array, words_array = hidden.numpy(), words.numpy()
+        to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -self._words.shape[1] :]
+        output, hidden, words = map(torch.from_numpy, (self.output, self._hidden, self._words))
         interface = torch.from_numpy(self.memory.interface).flatten(2)
+        steps = _back_by_step(interface, torch.from_numpy(self.lstm.gates))
+        from_outside = repeat((None,)) if outputs is None else _back_by_step(outputs)
         try:
-            for t in reversed(range(len(outputs))):
-                self.output.add_(outputs[t])
-                self.memory.step_back(words_array)
-                hidden.addmm_(interface[t], self.weights.interface)
-                self.lstm.step_back(t, hidden_array)
-                gates = self.lstm.gates[t]
+            for t in reversed(range(len(interface))):
+                (heads, gates), (outside,) = next(steps), next(from_outside)
+                if outside is not None:
+                    output += outside
+                self.memory.step_back(self._words)
+                hidden.addmm_(heads, self.weights.interface)
+                self.lstm.step_back(t, self._hidden)
                 torch.mm(gates, to_hidden, out=hidden)
                 torch.mm(gates, to_words, out=words)
         except BaseException:
@@ -251,17 +274,22 @@ class StepsGradient:
         return self.memory.release_gradient()
 
     @property
-    def state(self) -> tuple[Tensor, Tensor, Tensor]:
-        """dL/d[h, r], dL/dc and dL/dw^R of the step that was reached."""
-        return self.output, self.lstm.cell, torch.from_numpy(self.memory.weights)
+    def state(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradient of the state that was reached, in the order of `Parts`."""
+        hidden, cell = torch.from_numpy(self._hidden), torch.from_numpy(self.lstm.cell)
+        read_weights = torch.from_numpy(self.memory.weights)
+        words = torch.from_numpy(self._words).unflatten(1, (read_weights.shape[1], -1))
+        return hidden, cell, words, read_weights
 
     def of_weights(self, inputs: Tensor) -> Weights:
         """dL/d of the weights, once all steps have been gone back over."""
         size, input_size = self.lstm.cell.shape[1], inputs.shape[2]
         interface = torch.from_numpy(self.memory.interface).flatten(2).flatten(0, 1)
-        hidden = self.tape.outputs[1:].flatten(0, 1)[:, :size]
+        outputs = torch.from_numpy(self.tape.outputs)
+        hidden = outputs[1:].flatten(0, 1)[:, :size]
         to_interface, to_interface_bias = interface.t() @ hidden, interface.sum(0)
-        gates, before = self.lstm.gates.flatten(0, 1), self.tape.outputs[:-1].flatten(0, 1)
+        gates = torch.from_numpy(self.lstm.gates).flatten(0, 1)
+        before = outputs[:-1].flatten(0, 1)
         # Memory peaks here: what the rest can do without is given up first.
         del self.memory, self.lstm, interface
         to_inputs = torch.empty_like(self.weights.inputs)

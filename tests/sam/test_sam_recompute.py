@@ -226,14 +226,17 @@ def test_costs_are_those_of_a_tape(name, monkeypatch):
     monkeypatch.setattr(recompute._Pass, "_tape", noted)
     model(random(STEPS, BATCH_SIZE, 3))
     steps, tape = made[-1]
-    computed = (tape.outputs[1:], tape.cells[1:], tape.gates, tape.interface)
-    places = (tape.read_slots[1:], tape.content_slots, tape.popped)
-    num_bytes = 2 * sum(part.nbytes for part in computed) + sum(part.nbytes for part in places)
+    with_gradient = (tape.outputs[1:], tape.gates, tape.interface)
+    without = (tape.cells[1:], tape.read_slots[1:], tape.content_slots, tape.popped)
+    num_bytes = sum(2 * part.nbytes for part in with_gradient) + sum(
+        part.nbytes for part in without
+    )
     own = costs.of(model, BATCH_SIZE)
     # A slot is erased for each head, where its share of places is counted as K.
     assert num_bytes <= own.step * len(tape.gates) <= 1.1 * num_bytes
     state = next(gap.state for gap in steps.kept if isinstance(gap, recompute._Gap))
-    alive = sum(part.untyped_storage().nbytes() for part in state)
+    assert all(part.base is None for part in state)
+    alive = sum(part.nbytes for part in state)
     assert own.state == alive + 2 * costs.TENSOR_BYTES
 
 

@@ -339,13 +339,10 @@ def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np
     for i in range(count):
         rows[i] = scores[i] if scale[i] != 0 else nothing
     rows[count:] = nothing
-    # Of each two rows the better, until few are left: different rows, the best among them. They go
-    # to another array, as what may be stored where it stands already is not vectorised.
+    # Of each two rows the better, until few are left: different rows, the best among them.
     size = rows.size // 2
     while size >= max(LANES, RIVALS * k):
-        others = rows[size : 2 * size]
-        for i in range(size):
-            halved[i] = max(rows[i], others[i])
+        _take_better(rows[:size], rows[size : 2 * size], halved)
         rows, halved = halved, rows
         size //= 2
     reached = nothing
@@ -355,6 +352,13 @@ def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np
             as_good += np.int32(rows[j] >= rows[i])
         reached = rows[i] if as_good >= k and rows[i] > reached else reached
     return float(reached)
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _take_better(some: np.ndarray, others: np.ndarray, better: np.ndarray) -> None:
+    """Into another array than theirs: what may be stored where it stands is not vectorised."""
+    for i in range(some.size):
+        better[i] = max(some[i], others[i])
 
 
 @njit(nogil=True, cache=True)

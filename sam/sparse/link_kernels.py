@@ -16,40 +16,45 @@ from numba import njit
 
 from ann_backends import prefetch
 from sam.sparse.lists import add
+from sam.sparse.ranks import rank, room
 
 FOLLOWERS, SOURCES, WEIGHTS = 0, 1, -1  # the rows of a slot's record
 END = np.iinfo(np.int64).max  # stands after the last slot of a list, larger than any
 
 
+# The next three go over a whole row, without a branch that could only be guessed.
+
+
 @njit(nogil=True, cache=True)
 def _place(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     """Where `slot` stands in a row of slots, or -1."""
+    found = -1
     for k in range(records.shape[3]):
-        if records[b, i, row, k] == slot + 1:
-            return k
-    return -1
+        found = k if records[b, i, row, k] == slot + 1 else found
+    return found
 
 
 @njit(nogil=True, cache=True)
 def _insert(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     """Put `slot` into a row of slots that has room; returns its place."""
-    k = records.shape[3] - 1
-    while k > 0:
-        before = records[b, i, row, k - 1]
-        if 0 < before <= slot:
-            break
-        records[b, i, row, k] = before
-        k -= 1
-    records[b, i, row, k] = slot + 1
-    return k
+    place, before, before_stays = 0, 0, True
+    for k in range(records.shape[3]):
+        here = records[b, i, row, k]
+        stays = 0 < here <= slot
+        moved = slot + 1 if before_stays else before
+        records[b, i, row, k] = here if stays else moved
+        place += stays
+        before, before_stays = here, stays
+    return place
 
 
 @njit(nogil=True, cache=True)
 def _delete(rows: np.ndarray, b: int, i: int, row: int, k: int) -> None:
     """Take out place k of a row of slots or weights."""
     last = rows.shape[3] - 1
-    for place in range(k, last):
-        rows[b, i, row, place] = rows[b, i, row, place + 1]
+    for place in range(last):
+        here, after = rows[b, i, row, place], rows[b, i, row, place + 1]
+        rows[b, i, row, place] = after if place >= k else here
     rows[b, i, row, last] = 0
 
 
@@ -113,18 +118,14 @@ def swap(
 def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray) -> None:
     """Set all but the `most` largest of `count` weights to 0, of equals that of the higher slot.
 
-    slots: of the weights, in any order. ranks: int32, room for `count`.
+    slots: of the weights, in any order. weights, ranks: as `rank` takes them.
     """
     if count <= most:
         return
-    # All against all, without a branch to guess wrongly: faster than sorting for so few.
-    kept = 0
+    rank(weights, count, ranks)
+    kept = np.int32(0)
     for n in range(count):
-        weight, larger = weights[n], np.int32(0)
-        for m in range(count):
-            larger = np.int32(larger + np.int32(weights[m] > weight))
-        ranks[n] = larger
-        kept += int(larger < most)
+        kept += np.int32(ranks[n] < most)
     if kept > most:
         for n in range(count):
             for m in range(count):
@@ -214,12 +215,26 @@ def _clear(
     count: int,
 ) -> int:
     """Take out all links to and from a slot; returns the journal's new count."""
-    while records[b, slot, SOURCES, 0] > 0:
-        j = records[b, slot, SOURCES, 0] - 1
-        count = _take_out(records, weights, b, slot, j, numbers, olds, count)
-    while records[b, slot, FOLLOWERS, 0] > 0:
-        i = records[b, slot, FOLLOWERS, 0] - 1
-        count = _take_out(records, weights, b, i, slot, numbers, olds, count)
+    link_size = records.shape[3]
+    for k in range(link_size):
+        j = records[b, slot, SOURCES, k] - 1
+        if j < 0:
+            break
+        numbers[count], olds[count] = _number(records, b, slot, j), weights[b, slot, WEIGHTS, k]
+        count += 1
+        _delete(records, b, j, FOLLOWERS, _place(records, b, j, FOLLOWERS, slot))
+    for k in range(link_size):
+        i = records[b, slot, FOLLOWERS, k] - 1
+        if i < 0:
+            break
+        place = _place(records, b, i, SOURCES, slot)
+        numbers[count], olds[count] = _number(records, b, i, slot), weights[b, i, WEIGHTS, place]
+        count += 1
+        _delete(records, b, i, SOURCES, place)
+        _delete(weights, b, i, WEIGHTS, place)
+    for k in range(link_size):
+        records[b, slot, SOURCES, k] = records[b, slot, FOLLOWERS, k] = 0
+        weights[b, slot, WEIGHTS, k] = 0
     return count
 
 
@@ -428,21 +443,21 @@ def record_write(
     dtype = weights.dtype
     most = popped.shape[1] + read_slots.shape[1] * read_slots.shape[2]
     # The list of the write, then of p_t.
-    slots, written = np.empty(most + link_size, np.int64), np.empty(most + link_size, dtype)
+    longest = room(most + link_size)
+    slots, written = np.empty(longest, np.int64), np.empty(longest, dtype)
     row_slots, row_weights = np.empty(link_size + 1, np.int64), np.empty(link_size + 1, dtype)
     last_slots, last_weights = np.empty(link_size + 1, np.int64), np.empty(link_size + 1, dtype)
     # The rows of N_t that are written to, as `_merge_row` has them.
     width = 2 * link_size
     slots_of_one, places = np.empty(width, np.int64), np.empty((link_size + 1, most), np.int64)
-    old_of_one, new_of_one = np.empty(width, dtype), np.empty(width, dtype)
+    old_of_one, new_of_one = np.empty(width, dtype), np.empty(room(width), dtype)
     lengths, new_slots = np.empty(most, np.int64), np.empty((most, width), np.int64)
     old, new = np.empty((most, width), dtype), np.empty((most, width), dtype)
     # The links that these rows lose: row and place.
     gone_rows, gone = np.empty(most * width + 1, np.int64), np.empty(most * width + 1, np.int64)
     # What follows one slot: slots, weights, and which of the rows above it is, or -1.
-    column_slots, column = np.empty(most + link_size, np.int64), np.empty(most + link_size, dtype)
-    column_rows = np.empty(most + link_size, np.int64)
-    ranks = np.empty(most + width, np.int32)
+    column_slots, column = np.empty(longest, np.int64), np.empty(longest, dtype)
+    column_rows, ranks = np.empty(longest, np.int64), np.empty(room(most + width), np.int32)
     count = 0
     _prefetch_written(records, 0, popped, read_slots, before_slots)
     for b in range(batch_size):

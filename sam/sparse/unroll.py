@@ -283,7 +283,7 @@ class StepsGradient:
 
     def of_weights(self, inputs: Tensor) -> Weights:
         """dL/d of the weights, once all steps have been gone back over."""
-        size, input_size = self.lstm.cell.shape[1], inputs.shape[2]
+        size = self.lstm.cell.shape[1]
         interface = torch.from_numpy(self.memory.interface).flatten(2).flatten(0, 1)
         outputs = torch.from_numpy(self.tape.outputs)
         hidden = outputs[1:].flatten(0, 1)[:, :size]
@@ -292,13 +292,11 @@ class StepsGradient:
         before = outputs[:-1].flatten(0, 1)
         # Memory peaks here: what the rest can do without is given up first.
         del self.memory, self.lstm, interface
-        to_inputs = torch.empty_like(self.weights.inputs)
-        # This way round, as the matrix product is slow where it has few columns.
-        to_inputs[:, :input_size] = (inputs.flatten(0, 1).t() @ gates).t()
-        torch.mm(gates.t(), before[:, size:], out=to_inputs[:, input_size:])
+        # Joined, as a matrix product is slow where it has few columns.
+        controller_inputs = torch.cat([inputs.flatten(0, 1), before[:, size:]], dim=1)
         bias = gates.sum(0)
         return Weights(
-            to_inputs,
+            gates.t() @ controller_inputs,
             gates.t() @ before[:, :size],
             bias,
             bias.clone(),

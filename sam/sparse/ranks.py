@@ -1,0 +1,60 @@
+"""Ranks of the numbers in a short list, all against all in vectors of the processor.
+
+For so few that is faster than sorting them, or than comparing them one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+
+
+@njit(nogil=True, cache=True)
+def room(count: int) -> int:
+    """How long the arrays of `rank` must be for lists of up to `count`."""
+    return -(-count // LANES) * LANES
+
+
+def _rank_lanes(typing_context: Any, numbers: Any, count: Any, first: Any, ranks: Any) -> Any:
+    """`rank` of the LANES numbers from `first` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        listed, found = (
+            context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 3)
+        )
+        _, length, start, _ = arguments
+        counts = ir.VectorType(ir.IntType(32), LANES)
+        vector = ir.VectorType(context.get_data_type(numbers.dtype), LANES)
+        none, unset = ir.Constant(counts, [0] * LANES), ir.Constant(vector, ir.Undefined)
+        place = builder.bitcast(builder.gep(listed.data, [start]), vector.as_pointer())
+        own = builder.load(place, align=4)
+        larger = cgutils.alloca_once_value(builder, none)
+        with cgutils.for_range(builder, length) as loop:
+            number = builder.load(builder.gep(listed.data, [loop.index]))
+            one = builder.insert_element(unset, number, ir.IntType(32)(0))
+            exceeds = builder.fcmp_ordered(">", builder.shuffle_vector(one, unset, none), own)
+            builder.store(builder.add(builder.load(larger), builder.zext(exceeds, counts)), larger)
+        place = builder.bitcast(builder.gep(found.data, [start]), counts.as_pointer())
+        builder.store(builder.load(larger), place, align=4)
+
+    return types.void(numbers, types.intp, types.intp, ranks), generate
+
+
+_rank_of_lanes: Any = intrinsic(_rank_lanes)
+
+
+@njit(nogil=True, cache=True)
+def rank(numbers: np.ndarray, count: int, ranks: np.ndarray) -> None:
+    """ranks[i] = how many of the first `count` numbers are larger than number i, i < count.
+
+    numbers: floats, ranks: int32, both contiguous and of the length that `room` says.
+    """
+    for first in range(0, count, LANES):
+        _rank_of_lanes(numbers, count, first, ranks)

@@ -218,7 +218,7 @@ def _search(
     padded_heads = (num_heads + GROUP - 1) // GROUP * GROUP
     ready = np.zeros((padded_heads, word_size), memory.dtype)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
-    every = np.arange(BLOCK)
+    every, unknown = np.arange(BLOCK), np.full(padded_heads, -np.inf, memory.dtype)
     slots[:] = -1
     similarity[:] = -np.inf
     for b in range(memory.shape[0]):
@@ -237,7 +237,7 @@ def _search(
                     _dots(rows, ready, first, scores)
                 else:
                     _negative_distances(rows, ready, first, scores)
-                _keep_best(start, every, block_scale, scores, first, best_slots, best)
+                _keep_best(start, every, block_scale, scores, first, unknown, best_slots, best)
         for h in range(num_heads):
             _sort(best_slots[h], best[h])
 
@@ -260,6 +260,7 @@ def _search_sketches(
     prepared = np.zeros((padded_heads, sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
     # Heads that only fill up a group ask for nothing.
     slack, least = np.empty(num_heads), np.full(padded_heads, np.inf, np.float32)
+    unknown = np.full(padded_heads, -np.inf, np.float32)
     sketch_scores = np.empty((GROUP, STRETCH), np.float32)
     better = np.empty((2, STRETCH), np.float32)
     scores = np.empty((GROUP, BLOCK), memory.dtype)
@@ -285,7 +286,7 @@ def _search_sketches(
                     for block in range(start, stop, BLOCK):
                         end = min(block + BLOCK, stop)
                         _dots(rows[block:end], ready, first, scores)
-                        own = every, own_scale[block:end], scores, first
+                        own = every, own_scale[block:end], scores, first, unknown
                         _keep_best(block, *own, best_slots, best)
                     continue
                 heads = min(GROUP, num_heads - first)
@@ -303,7 +304,7 @@ def _search_sketches(
                     some = places[i : min(i + BLOCK, count)]
                     _copy(rows, own_scale, some, picked, picked_scale)
                     _dots(picked[: some.size], ready, first, scores)
-                    own = some, picked_scale[: some.size], scores, first
+                    own = some, picked_scale[: some.size], scores, first, least
                     _keep_best(0, *own, best_slots, best)
         for h in range(num_heads):
             _sort(best_slots[h], best[h])
@@ -465,16 +466,17 @@ def _keep_best(
     scale: np.ndarray,
     scores: np.ndarray,
     first: int,
+    least: np.ndarray,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
     """Take rows, at `places` from slot `start` on, into the best [H, k] so far of a group of heads.
 
-    Each head's k best are a heap led by the worst. Slots come in ascending order and only a
+    least: a bound of each head's, below which no row can be among its k best. Each head's k best are a heap led by the worst. Slots come in ascending order and only a
     better row enters, so ties keep the lowest slot.
     """
     for g in range(min(GROUP, slots.shape[0] - first)):
-        worst = similarity[first + g, 0]
+        worst = max(similarity[first + g, 0], least[first + g])
         better = np.int32(0)
         for i in range(scale.size):  # branch-free, so that it vectorises: most blocks end here
             better += np.int32((scores[g, i] * scale[i] > worst) & (scale[i] != 0))
@@ -486,7 +488,7 @@ def _keep_best(
             if value > worst and scale[i] != 0:
                 head_similarity[0], head_slots[0] = value, start + places[i]
                 _sink(head_slots, head_similarity, head_slots.size)
-                worst = head_similarity[0]
+                worst = max(head_similarity[0], least[first + g])
 
 
 @njit(nogil=True, cache=True)

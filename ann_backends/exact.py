@@ -472,8 +472,9 @@ def _keep_best(
 ) -> None:
     """Take rows, at `places` from slot `start` on, into the best [H, k] so far of a group of heads.
 
-    least: a bound of each head's, below which no row can be among its k best. Each head's k best are a heap led by the worst. Slots come in ascending order and only a
-    better row enters, so ties keep the lowest slot.
+    least: a bound for each head, below which no row can be among its k best. Those are a heap led
+    by the worst. Slots come in ascending order and only a better row enters, so ties keep the
+    lowest slot.
     """
     for g in range(min(GROUP, slots.shape[0] - first)):
         worst = max(similarity[first + g, 0], least[first + g])

@@ -52,8 +52,6 @@ class RecurrentModel(nn.Module):
     again during the backward pass, the fewest that this budget allows (`sam.recompute`).
     """
 
-    output: nn.Linear  # to y(t), by each subclass
-
     def __init__(
         self,
         input_size: int,
@@ -98,7 +96,7 @@ class RecurrentModel(nn.Module):
     @property
     def _like(self) -> Tensor:
         """A parameter, for its dtype and device."""
-        return self.output.weight
+        return next(self.parameters())
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self._like.dtype, device=self._like.device)

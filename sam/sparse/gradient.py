@@ -9,9 +9,10 @@ from numba import njit
 class SparseGradient:
     """dL/dM of B memories [N, W], zero but for some rows; its size does not depend on N.
 
-    rows: [capacity, W], the gradients in the order in which `places` first met their rows.
-    numbers: int64 [capacity], b N + slot of each. table: a hash table with open addressing, which
-    holds 1 + a place in `rows`, or 0; at most half full, so that a search soon ends.
+    rows: [n, W], the gradients in the order in which `places` first met their rows; as many as
+    have been met, or more, which are zero. numbers: int64 [capacity], b N + slot of each. table: a
+    hash table with open addressing, which holds 1 + a place in `rows`, or 0; at most half full, so
+    that a search soon ends.
     """
 
     def __init__(self, memory: np.ndarray) -> None:
@@ -27,13 +28,16 @@ class SparseGradient:
         May replace `rows`: look at it only after the last call.
         """
         self._reserve(self.count + sum(own.size for own in slots))
-        return [
+        places = [
             self._places_of(own.reshape(*own.shape[:2], -1)).reshape(own.shape) for own in slots
         ]
+        self._add_rows()
+        return places
 
     def add(self, other: SparseGradient) -> None:
         self._reserve(self.count + other.count)
         places = self._places_of(other.numbers[None, None, : other.count])[0, 0]
+        self._add_rows()
         self.rows[places] += other.rows[: other.count]
 
     def dense(self, *, shared: bool) -> np.ndarray:
@@ -55,17 +59,23 @@ class SparseGradient:
         return places
 
     def _reserve(self, length: int) -> None:
-        """Make room for `length` rows; by doubling, so that many small passes stay cheap."""
+        """Make room for `length` numbers; by doubling, so that many small passes stay cheap."""
         if length <= len(self.numbers):
             return
-        rows, numbers = self.rows[: self.count], self.numbers[: self.count]
+        numbers = self.numbers[: self.count]
         capacity = max(length, 2 * len(self.numbers))
-        self.rows = np.zeros((capacity, rows.shape[1]), rows.dtype)
-        self.rows[: self.count] = rows
         self.numbers = np.empty(capacity, np.int64)
         self.table = np.zeros(1 << (2 * capacity).bit_length(), np.int64)
         self.count = 0
         self._places_of(numbers[None, None])
+
+    def _add_rows(self) -> None:
+        """Have a row for all that have been met; by doubling, too, once there are some."""
+        known = len(self.rows)
+        if self.count > known:
+            rows = np.zeros((max(self.count, 2 * known), self.rows.shape[1]), self.rows.dtype)
+            rows[:known] = self.rows
+            self.rows = rows
 
 
 @njit(nogil=True, cache=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from ann_backends import prefetch
-from sam.sparse.lists import add
+from sam.sparse.lists import collect
 from sam.sparse.ranks import rank, room
 
 FOLLOWERS, SOURCES, WEIGHTS = 0, 1, -1  # the rows of a slot's record
@@ -182,18 +182,26 @@ def _sum_over_heads(
     popped_weights: np.ndarray,
     read_slots: np.ndarray,
     write_weights: np.ndarray,
+    unlisted: np.ndarray,
+    weights: np.ndarray,
     slots: np.ndarray,
     written: np.ndarray,
 ) -> int:
-    """Set the list of the slots of b's write and their share of it; returns how many."""
+    """Set the list of the slots of b's write and their share of it; returns how many.
+
+    unlisted, weights: room for the slots and weights of all heads.
+    """
     _, num_heads, num_reads = read_slots.shape
     one = written.dtype.type(1)
     count = 0
     for h in range(num_heads):
-        count = add(slots, written, count, popped[b, h], popped_weights[b, h])
+        unlisted[count], weights[count] = popped[b, h], popped_weights[b, h]
+        count += 1
         for k in range(num_reads):
             if read_slots[b, h, k] >= 0:
-                count = add(slots, written, count, read_slots[b, h, k], write_weights[b, h, k])
+                unlisted[count], weights[count] = read_slots[b, h, k], write_weights[b, h, k]
+                count += 1
+    count = collect(unlisted, weights, count, slots, written)
     total = written.dtype.type(0)
     for n in range(count):
         written[n] = min(written[n], one)
@@ -394,12 +402,14 @@ def _precede(
     slots: np.ndarray,
     written: np.ndarray,
     num_written: int,
+    listed: np.ndarray,
+    weights: np.ndarray,
     ranks: np.ndarray,
 ) -> None:
     """p_t = (1 - sum_i w^W_t(i)) p_{t-1} + w^W_t, cut to K_L, of memory b.
 
     last: the list of p_{t-1}, with END after its last slot. slots, written: the list of w^W_t, with
-    room for both.
+    room for both. listed, weights: room for p_t before it is cut, as `_cut` takes them.
     """
     link_size = precedence_slots.shape[1]
     total = written.dtype.type(0)
@@ -410,12 +420,14 @@ def _precede(
     for n in range(link_size):
         if last_slots[n] == END:
             break
-        count = add(slots, written, count, last_slots[n], left * last_weights[n])
-    _cut(slots, written, count, link_size, ranks)
+        slots[count], written[count] = last_slots[n], left * last_weights[n]
+        count += 1
+    count = collect(slots, written, count, listed, weights)
+    _cut(listed, weights, count, link_size, ranks)
     size = 0
     for r in range(count):
-        if written[r] > 0:
-            precedence_slots[b, size], precedence_weights[b, size] = slots[r] + 1, written[r]
+        if weights[r] > 0:
+            precedence_slots[b, size], precedence_weights[b, size] = listed[r] + 1, weights[r]
             size += 1
     for k in range(size, link_size):
         precedence_slots[b, k], precedence_weights[b, k] = 0, 0
@@ -464,7 +476,15 @@ def record_write(
         ahead = min(b + 1, batch_size - 1)
         _prefetch_written(records, ahead, popped, read_slots, before_slots)
         num_written = _sum_over_heads(
-            b, popped, popped_weights, read_slots, write_weights, slots, written
+            b,
+            popped,
+            popped_weights,
+            read_slots,
+            write_weights,
+            column_slots,
+            column,
+            slots,
+            written,
         )
         if not strict:
             for h in range(popped.shape[1]):
@@ -554,6 +574,8 @@ def record_write(
             slots,
             written,
             num_written,
+            column_slots,
+            column,
             ranks,
         )
     return count

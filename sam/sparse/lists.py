@@ -1,23 +1,34 @@
-"""Lists of slots with weights: the beginning of two arrays, slots ascending."""
+"""Lists of slots with weights: the beginning of two arrays, each slot once, slots ascending."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from sam.sparse.ranks import rank, room
+
 
 @njit(nogil=True, cache=True)
-def add(slots: np.ndarray, weights: np.ndarray, count: int, slot: int, weight: float) -> int:
-    """Add `weight` to `slot` in the list of the first `count`; returns the new count."""
-    place = count
-    while place > 0 and slots[place - 1] >= slot:
-        place -= 1
-    if place < count and slots[place] == slot:
-        weights[place] += weight
-        return count
-    for after in range(count, place, -1):
-        slots[after] = slots[after - 1]
-        weights[after] = weights[after - 1]
-    slots[place] = slot
-    weights[place] = weight
-    return count + 1
+def collect(
+    slots: np.ndarray, weights: np.ndarray, count: int, listed: np.ndarray, totals: np.ndarray
+) -> int:
+    """Set the list of the first `count` slots, in any order; returns how many differ.
+
+    The weights of a slot are added up in the order in which they stand. listed, totals: the list,
+    other arrays than `slots` and `weights`.
+    """
+    keys, ranks = np.empty(room(count), np.int64), np.empty(room(count), np.int32)
+    for i in range(count):
+        keys[i] = slots[i] * count + i  # no two alike
+    rank(keys, count, ranks)
+    for i in range(count):
+        keys[count - 1 - ranks[i]] = i
+    size, last = 0, -1
+    for place in range(count):
+        slot, weight = slots[keys[place]], weights[keys[place]]
+        # Without a branch, which could only be guessed.
+        size += slot != last
+        before = totals[size - 1]
+        totals[size - 1] = before + weight if slot == last else weight
+        listed[size - 1] = last = slot
+    return size

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core.cgutils import alloca_once_value, for_range, ir
 from numba.extending import intrinsic
 
 LANES = 16
@@ -32,14 +31,16 @@ def _rank_lanes(typing_context: Any, numbers: Any, count: Any, first: Any, ranks
         _, length, start, _ = arguments
         counts = ir.VectorType(ir.IntType(32), LANES)
         vector = ir.VectorType(context.get_data_type(numbers.dtype), LANES)
+        is_integer = isinstance(numbers.dtype, types.Integer)
+        compare = builder.icmp_signed if is_integer else builder.fcmp_ordered
         none, unset = ir.Constant(counts, [0] * LANES), ir.Constant(vector, ir.Undefined)
         place = builder.bitcast(builder.gep(listed.data, [start]), vector.as_pointer())
         own = builder.load(place, align=4)
-        larger = cgutils.alloca_once_value(builder, none)
-        with cgutils.for_range(builder, length) as loop:
+        larger = alloca_once_value(builder, none)
+        with for_range(builder, length) as loop:
             number = builder.load(builder.gep(listed.data, [loop.index]))
             one = builder.insert_element(unset, number, ir.IntType(32)(0))
-            exceeds = builder.fcmp_ordered(">", builder.shuffle_vector(one, unset, none), own)
+            exceeds = compare(">", builder.shuffle_vector(one, unset, none), own)
             builder.store(builder.add(builder.load(larger), builder.zext(exceeds, counts)), larger)
         place = builder.bitcast(builder.gep(found.data, [start]), counts.as_pointer())
         builder.store(builder.load(larger), place, align=4)
@@ -54,7 +55,8 @@ _rank_of_lanes: Any = intrinsic(_rank_lanes)
 def rank(numbers: np.ndarray, count: int, ranks: np.ndarray) -> None:
     """ranks[i] = how many of the first `count` numbers are larger than number i, i < count.
 
-    numbers: floats, ranks: int32, both contiguous and of the length that `room` says.
+    numbers: floats or signed integers. ranks: int32. Both contiguous, of the length that `room`
+    says.
     """
     for first in range(0, count, LANES):
         _rank_of_lanes(numbers, count, first, ranks)

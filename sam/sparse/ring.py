@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sam.sparse.lists import add
+from sam.sparse.lists import collect
 
 NEXT, PREVIOUS = 0, 1
 WAS_HEAD = -1  # in a journal: the slot was moved by advancing the head
@@ -105,23 +105,25 @@ def record_access(
     read_slots, read_weights = reads
     moved, followed_by = journal
     _, num_heads, k = read_slots.shape
-    slots = np.empty(moved.shape[1], np.int64)
-    weights = np.empty(moved.shape[1], np.float64)
+    most = moved.shape[1]
+    slots, weights = np.empty(most, np.int64), np.empty(most, np.float64)
+    listed, totals = np.empty(most, np.int64), np.empty(most, np.float64)
     for b in range(len(heads)):
         count = 0
         for h in range(num_heads):
-            count = add(slots, weights, count, popped[b, h], np.inf)
+            slots[count], weights[count] = popped[b, h], np.inf
+            count += 1
             for i in range(k):
-                if write_slots[b, h, i] >= 0:
-                    weight = write_weights[b, h, i]
-                    count = add(slots, weights, count, write_slots[b, h, i], weight)
-                weight = read_weights[b, h, i]
-                count = add(slots, weights, count, read_slots[b, h, i], weight)
+                slots[count], weights[count] = write_slots[b, h, i], write_weights[b, h, i]
+                count += write_slots[b, h, i] >= 0
+                slots[count], weights[count] = read_slots[b, h, i], read_weights[b, h, i]
+                count += 1
+        count = collect(slots, weights, count, listed, totals)
         moves = 0
         for i in range(count):
-            if weights[i] > threshold:
-                moved[b, moves] = slots[i]
-                followed_by[b, moves] = _move_to_back(links, heads, b, slots[i])
+            if totals[i] > threshold:
+                moved[b, moves] = listed[i]
+                followed_by[b, moves] = _move_to_back(links, heads, b, listed[i])
                 moves += 1
 
 

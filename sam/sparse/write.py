@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from sam.sparse.lists import collect
+
 
 @njit(nogil=True, cache=True)
 def _sigmoid(x: float) -> float:
@@ -56,34 +58,6 @@ def activate_backward(
 
 
 @njit(nogil=True, cache=True)
-def _insert(ascending: np.ndarray, b: int, count: int, slot: int) -> int:
-    """Insert `slot` into ascending[b, :count] unless it is there; returns the new count."""
-    i = count
-    while i > 0 and ascending[b, i - 1] >= slot:
-        i -= 1
-    if i < count and ascending[b, i] == slot:
-        return count
-    for j in range(count, i, -1):
-        ascending[b, j] = ascending[b, j - 1]
-    ascending[b, i] = slot
-    return count + 1
-
-
-@njit(nogil=True, cache=True)
-def _list_slots(b: int, popped: np.ndarray, read_slots: np.ndarray, slots: np.ndarray) -> int:
-    """Write the distinct slots of b's write, ascending, into slots[b]; returns how many."""
-    count = 0
-    for h in range(popped.shape[1]):
-        count = _insert(slots, b, count, popped[b, h])
-        for k in range(read_slots.shape[2]):
-            if read_slots[b, h, k] >= 0:
-                count = _insert(slots, b, count, read_slots[b, h, k])
-    for i in range(count, slots.shape[1]):
-        slots[b, i] = -1
-    return count
-
-
-@njit(nogil=True, cache=True)
 def write(
     memory: np.ndarray,
     interface: np.ndarray,
@@ -105,10 +79,21 @@ def write(
     written, num_written = known
     slots, rows, fresh = journal
     batch_size, num_heads, k = read_slots.shape
-    word_size = memory.shape[2]
+    word_size, most = memory.shape[2], slots.shape[1]
+    unlisted, listed = np.empty(most, np.int64), np.empty(most, np.int64)
+    uncounted, totals = np.zeros(most, memory.dtype), np.empty(most, memory.dtype)
     for b in range(batch_size):
-        for i in range(_list_slots(b, popped, read_slots, slots)):
-            slot = slots[b, i]
+        count = 0
+        for h in range(num_heads):
+            unlisted[count] = popped[b, h]
+            count += 1
+            for i in range(k):
+                unlisted[count] = read_slots[b, h, i]
+                count += read_slots[b, h, i] >= 0
+        count = collect(unlisted, uncounted, count, listed, totals)
+        slots[b, count:] = -1
+        for i in range(count):
+            slot = slots[b, i] = listed[i]
             for w in range(word_size):
                 rows[b, i, w] = memory[b, slot, w]
             fresh[b, i] = not written[b, slot]

@@ -73,7 +73,7 @@ def write(
     memory: [B, N, W]. popped: [B, H], the slots to erase, I^U. read_slots, read_weights:
     [B, H, K], w^R_{t-1}; slot -1 for none. written_weights: set to w^W_t on popped, [B, H], and on
     read_slots, [B, H, K]. known: written, num_written of the `Store`. journal: slots, rows, fresh
-    of this step.
+    of this step, slots filled with -1.
     """
     popped_weights, write_weights = written_weights
     written, num_written = known
@@ -91,7 +91,6 @@ def write(
                 unlisted[count] = read_slots[b, h, i]
                 count += read_slots[b, h, i] >= 0
         count = collect(unlisted, uncounted, count, listed, totals)
-        slots[b, count:] = -1
         for i in range(count):
             slot = slots[b, i] = listed[i]
             for w in range(word_size):

@@ -302,3 +302,33 @@ def test_an_index_that_finds_too_few_is_completed_with_distinct_slots():
     for slots in state.read_slots[0]:
         assert len(set(slots.tolist())) == 3
         assert slots.min() >= 0
+
+
+@pytest.mark.parametrize("pieces", [(5, 2), (2, 5), (1, 1, 5)])
+def test_passes_over_a_large_memory_give_the_gradient_of_one(pieces):
+    """Most rows are met by one of the passes alone, whose gradient must find room for them."""
+    torch.manual_seed(0)
+    model = SAM(3, 2, **SIZES | {"memory_size": 512}).double()
+    words = torch.randn(512, 4, dtype=torch.double, requires_grad=True)
+    inputs = torch.randn(sum(pieces), 2, 3, dtype=torch.double, requires_grad=True)
+    given = (inputs, words, *model.parameters())
+
+    def gradients(*lengths):
+        state, total = model.initial_state(2, words), 0
+        for piece in inputs.split(lengths):
+            outputs, state = model(piece, state)
+            total = total + outputs.pow(2).sum()
+        return torch.autograd.grad(total + state.read_words.pow(2).sum() + state.cell.sum(), given)
+
+    for own, whole in zip(gradients(*pieces), gradients(sum(pieces)), strict=True):
+        torch.testing.assert_close(own, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_what_a_pass_keeps_cannot_be_changed_unnoticed():
+    def double(_, features):
+        features[0].mul_(2)
+
+    model = SAM(3, 2, **SIZES)
+    model.output.register_forward_pre_hook(double)
+    with pytest.raises(RuntimeError, match=r"in-?place"):
+        model(torch.randn(4, 2, 3))[0].sum().backward()

@@ -18,11 +18,11 @@ def medians_of(repeats, *named):
 
 
 def test_a_step_of_the_dnc_costs_hundreds_of_sdnc_at_2048_words():
-    # The paper's ratio is 440; measured here were 383 to 542, as the DNC's time changes with the
+    # The paper's ratio is 440; measured here were 481 to 625, as the DNC's time changes with the
     # hour. Passes of both are taken in turns, so that the SDNC finds nothing of use in the caches.
     theirs, own = medians_of(9, ("dnc", 2048), ("sdnc-exact", 2048))
     print(f"DNC {theirs * 1e3:.0f} ms, SDNC {own * 1e3:.3f} ms, ratio {theirs / own:.0f}")
-    assert theirs > 300 * own
+    assert theirs > 400 * own
 
 
 @pytest.mark.parametrize("memory", ["empty", "full"])

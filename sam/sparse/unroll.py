@@ -219,8 +219,7 @@ Parts = Sequence[Tensor | None]  # dL/dh_t, dL/dc_t [B, C], dL/dr_t [B, H, W], d
 class StepsGradient:
     """The way back through the steps of a tape.
 
-    output: [B, C + H W], dL/d[h, r] of the step that was reached, as far as it is known. lstm,
-    memory: the gradients of the controller and of the access.
+    lstm, memory: the gradients of the controller and of the access.
     """
 
     def __init__(
@@ -236,9 +235,10 @@ class StepsGradient:
         """journal: of the tape's steps. state: the gradient of the state at T, as far as what comes
         after the tape knows it. memory, memory_gradient: M_T and dL/dM_T, taken over."""
         self.weights, self.tape = weights, tape
-        self.output = np.zeros_like(tape.outputs[-1])
+        # dL/d[h, r] of the step that was reached, as far as it is known, and its two parts
+        self._output = np.zeros_like(tape.outputs[-1])
         cell, read_weights = np.zeros_like(tape.cells[-1]), np.zeros_like(tape.read_weights[-1])
-        self._hidden, self._words = np.split(self.output, cell.shape[1:], axis=1)
+        self._hidden, self._words = np.split(self._output, cell.shape[1:], axis=1)
         words = self._words.reshape(*read_weights.shape[:2], -1)
         for own, part in zip((self._hidden, cell, words, read_weights), state, strict=True):
             if part is not None:
@@ -254,7 +254,7 @@ class StepsGradient:
         """
         # Not joined as in `run`: memory is at its tightest here.
         to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -self._words.shape[1] :]
-        output, hidden, words = map(torch.from_numpy, (self.output, self._hidden, self._words))
+        output, hidden, words = map(torch.from_numpy, (self._output, self._hidden, self._words))
         interface = torch.from_numpy(self.memory.interface).flatten(2)
         steps = _back_by_step(interface, torch.from_numpy(self.lstm.gates))
         from_outside = repeat((None,)) if outputs is None else _back_by_step(outputs)

@@ -228,9 +228,7 @@ def test_costs_are_those_of_a_tape(name, monkeypatch):
     steps, tape = made[-1]
     with_gradient = (tape.outputs[1:], tape.gates, tape.interface)
     without = (tape.cells[1:], tape.read_slots[1:], tape.content_slots, tape.popped)
-    num_bytes = sum(2 * part.nbytes for part in with_gradient) + sum(
-        part.nbytes for part in without
-    )
+    num_bytes = sum(part.nbytes for part in (*with_gradient, *with_gradient, *without))
     own = costs.of(model, BATCH_SIZE)
     # A slot is erased for each head, where its share of places is counted as K.
     assert num_bytes <= own.step * len(tape.gates) <= 1.1 * num_bytes

@@ -1,0 +1,227 @@
+"""Copies of indexes: over another memory, in a file, and of single elements."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ann_backends import checks
+from ann_backends.log import Touched
+
+if TYPE_CHECKING:
+    from ann_backends.index import Index, Settings
+
+# What a state says of the index that it is of, and must be the same in one that loads it.
+SAME = ("name", "metric", "seed", "shape", "dtype")
+
+
+def gather(
+    memory: npt.ArrayLike, sources: Sequence[tuple[Index, int] | None], like: Index
+) -> Index:
+    """An index over `memory` whose elements are copies of elements of other indexes.
+
+    memory: [B, N, W], the rows of the copied elements in their places already. sources: for each
+    of the B elements the index and the number of the element that it is a copy of; None for one
+    with no findable row. like: says the settings, seed, metric and what is assigned, such as
+    `checks`; all sources must agree with it in settings, seed, metric, dtype, N and W.
+
+    An element of a reversible backend (see `Settings`) is copied to the bit, and answers there as
+    it did. Elements of others are built anew from the rows that were findable.
+    """
+    given = checks.memory(memory)
+    wanted = (len(sources), *like.memory.shape[1:])
+    if given.shape != wanted or given.dtype != like.memory.dtype:
+        raise ValueError(
+            f"memory: got {given.dtype} {list(given.shape)}, "
+            f"expected {like.memory.dtype} {list(wanted)} for {len(sources)} sources"
+        )
+    for source in sources:
+        if source is not None:
+            _check_source(*source, like)
+    lazy = all(source is None or source[0]._lazy for source in sources)
+    made = _empty(like, memory, lazy)
+    for element, source in enumerate(sources):
+        if source is not None:
+            index, number = source
+            made._take_element(
+                element, {n: array[number] for n, array in index._structure().items()}
+            )
+            made._insertions[element] = index._insertions[number]
+    _index_tracked(made)
+    return made
+
+
+def copied(index: Index, memory: npt.ArrayLike) -> Index:
+    """The same index over `memory`, which holds the same rows."""
+    made = gather(memory, [(index, b) for b in range(index.batch_size)], index)
+    made._rebuilds = index._rebuilds
+    return made
+
+
+def deep_copied(index: Index, memo: dict[int, Any]) -> Index:
+    """As `copy.deepcopy` wants it."""
+    made = copied(index, copy.deepcopy(index._given, memo))
+    memo[id(index)] = made
+    return made
+
+
+def reduced(index: Index) -> tuple[Any, ...]:
+    """As pickle wants it."""
+    given = index.settings, index._given, index.seed, index.metric, index._lazy
+    return _restored, (type(index), *given, _assigned(index), state_of(index))
+
+
+def state_of(index: Index) -> dict[str, Any]:
+    """See `Index.state_dict`."""
+    return {
+        **_described(index),
+        "rebuilds": index._rebuilds,
+        "insertions": index._insertions.copy(),
+        "structure": {name: array.copy() for name, array in index._structure().items()},
+    }
+
+
+def load(index: Index, state: dict[str, Any]) -> None:
+    """See `Index.load_state_dict`."""
+    if index._open_log is not None:
+        raise RuntimeError("load_state_dict: got an index whose log is open")
+    own = _described(index)
+    for name in SAME:
+        if state.get(name) != own[name]:
+            raise ValueError(f"state: got {name} {state.get(name)!r}, expected {own[name]!r}")
+    made = _empty(index, index._given, index._lazy)
+    structure = _arrays_like(made._structure(), state.get("structure"), made.growing)
+    insertions = _arrays_like({"insertions": made._insertions}, state, frozenset())
+    for element in range(made.batch_size):
+        made._take_element(element, {name: array[element] for name, array in structure.items()})
+        problem = made._element_problem(element)
+        if problem:
+            raise ValueError(f"state: got {problem} in element {element}, expected a sound index")
+    made._insertions[:] = insertions["insertions"]
+    made._rebuilds = checks.integer("state['rebuilds']", state.get("rebuilds"), 0, 2**62)
+    _index_tracked(made)
+    vars(index).update(vars(made))
+
+
+def announce(index: Index, touched: Touched) -> None:
+    """Make those rows findable, as they are now, that were so on the other side; and only those."""
+    now = index._tracked_rows.reshape(-1)[touched.places]
+    index.update(_by_element(index, touched.places[touched.findable]))
+    index.remove(_by_element(index, touched.places[~touched.findable]))
+    touched.findable = now
+
+
+def _index_tracked(index: Index) -> None:
+    """Build an index that is not reversible, and empty, over the rows known to be findable."""
+    if index.settings.reversible:
+        return
+    index._insertions[:] = 0
+    if index._tracked_rows.all():
+        index._fill()
+    else:
+        index._update(_by_element(index, np.flatnonzero(index._tracked_rows)))
+
+
+def _by_element(index: Index, places: np.ndarray) -> np.ndarray:
+    """Ascending places, each element * N + slot, as slots [B, n] with -1 for padding."""
+    element, slot = np.divmod(places, index.memory_size)
+    counts = np.bincount(element, minlength=index.batch_size)
+    slots = np.full((index.batch_size, counts.max()), -1, np.int64)
+    slots[np.arange(slots.shape[1]) < counts[:, None]] = slot
+    return slots
+
+
+def _empty(like: Index, memory: npt.ArrayLike, lazy: bool) -> Index:
+    """An index as `like` is, with nothing in it. lazy: whether its arrays are lazily resident."""
+    return _built(type(like), like.settings, memory, like.seed, like.metric, lazy, _assigned(like))
+
+
+def _built(
+    kind: type[Index],
+    settings: Settings,
+    memory: npt.ArrayLike,
+    seed: int,
+    metric: str,
+    lazy: bool,
+    assigned: dict[str, Any],
+) -> Index:
+    made = settings.build(memory, seed=seed, metric=metric, findable="none")
+    if type(made) is not kind:
+        raise TypeError(
+            f"settings: got {type(settings).__name__}, whose build gives {type(made).__name__}, "
+            f"expected one that gives {kind.__name__}, which is to be copied"
+        )
+    for name, value in assigned.items():
+        setattr(made, name, value)
+    if not lazy:
+        made._lazy = False
+        made.reset()
+    return made
+
+
+def _restored(*given: Any) -> Index:
+    """The index that was pickled."""
+    *how, state = given
+    made = _built(*how)
+    load(made, state)
+    return made
+
+
+def _assigned(index: Index) -> dict[str, Any]:
+    """The values of all that may be assigned: the properties of its class that can be set."""
+    names = [n for kind in type(index).__mro__ for n, v in vars(kind).items() if _settable(v)]
+    return {name: getattr(index, name) for name in dict.fromkeys(names)}
+
+
+def _settable(value: object) -> bool:
+    return isinstance(value, property) and value.fset is not None
+
+
+def _described(index: Index) -> dict[str, Any]:
+    return {
+        "name": index.settings.name,
+        "metric": index.metric,
+        "seed": index.seed,
+        "shape": list(index.memory.shape),
+        "dtype": str(index.memory.dtype),
+    }
+
+
+def _check_source(index: Index, element: int, like: Index) -> None:
+    checks.integer("sources", element, 0, index.batch_size - 1)
+    for name, got, expected in (
+        ("settings", index.settings, like.settings),
+        ("seed", index.seed, like.seed),
+        ("metric", index.metric, like.metric),
+        ("dtype", index.memory.dtype, like.memory.dtype),
+        ("memory", list(index.memory.shape[1:]), list(like.memory.shape[1:])),
+    ):
+        if got != expected:
+            raise ValueError(f"sources: got an index with {name} {got}, expected {expected}")
+
+
+def _arrays_like(
+    own: dict[str, np.ndarray], given: Any, growing: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """The arrays of `given` with the names of `own`, whose dtypes and shapes they must have."""
+    if not isinstance(given, dict):
+        raise ValueError(f"state: got {type(given).__name__} for its structure, expected a dict")
+    arrays = {}
+    for name, expected in own.items():
+        if name not in given:
+            raise ValueError(f"state: got no {name!r}, expected an array")
+        array = np.ascontiguousarray(checks.as_array(f"state[{name!r}]", given[name]))
+        wanted = list(expected.shape)
+        if name in growing and array.ndim > 1:
+            wanted[1] = array.shape[1]
+        if array.dtype != expected.dtype or list(array.shape) != wanted:
+            raise ValueError(
+                f"state[{name!r}]: got {array.dtype} {list(array.shape)}, "
+                f"expected {expected.dtype} {wanted}"
+            )
+        arrays[name] = array
+    return arrays

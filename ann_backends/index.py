@@ -161,7 +161,7 @@ class Index(abc.ABC):
         """Forget every row: nothing is findable until it is updated again."""
         if self._open_log is not None:
             self._note_reset(self._open_log)
-        self._tracked_rows[:] = False
+        self._tracked_rows = self._zeros(self._tracked_rows.shape, np.bool_)
         self._clear()
         self._insertions[:] = 0
 

@@ -113,6 +113,7 @@ class Index(abc.ABC):
         self._insertions = np.zeros(self.batch_size, np.int64)
         self._rebuilds = 0
         self._open_log: Log | None = None
+        self._unlogged = np.empty((self.batch_size, 0), np.int32)
         if findable == "all":
             checks.finite_memory(self.memory)
         # bool [B, N], the findable rows of a backend that is not reversible.
@@ -216,13 +217,16 @@ class Index(abc.ABC):
         if log.taken_back != forward:
             side = "before" if log.taken_back else "after"
             raise ValueError(f"log: the index stands {side} its changes already")
+        counters = [array.copy() for array in self._all_counters()]
         for entry in log.entries if forward else reversed(log.entries):
             if isinstance(entry, Snapshot):
                 entry.part = self._exchange_element(entry.element, entry.part)
             else:
                 self._carry_entry(entry, forward)
         if self.settings.reversible:
-            log.counters = self._exchange_counters(log.counters)
+            for array, other in zip(self._all_counters(), log.counters, strict=True):
+                array[:] = other
+            log.counters = counters
             log.rebuilds, self._rebuilds = self._rebuilds, log.rebuilds
         log.taken_back = not forward
 
@@ -265,6 +269,11 @@ class Index(abc.ABC):
             self._open_log.entries.append(Touched(places, known[places]))
         known[places] = findable
 
+    def _log_chunk(self, numbers: int) -> np.ndarray:
+        """Where kernels may note so many numbers per element (`Log.chunk`); [B, 0] for no log."""
+        log = self._open_log
+        return self._unlogged if log is None else log.chunk(numbers)
+
     def _note_reset(self, log: Log) -> None:
         if self.settings.reversible:
             for element in range(self.batch_size):
@@ -286,12 +295,6 @@ class Index(abc.ABC):
 
     def _all_counters(self) -> list[np.ndarray]:
         return [self._insertions, *self._counters()]
-
-    def _exchange_counters(self, other: list[np.ndarray]) -> list[np.ndarray]:
-        own = [array.copy() for array in self._all_counters()]
-        for array, value in zip(self._all_counters(), other, strict=True):
-            array[:] = value
-        return own
 
     def _zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
         """Zeros for a backend's per-slot arrays; lazily resident when the index starts empty."""

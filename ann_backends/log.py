@@ -10,10 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from ann_backends.index import Index
 
-# Numbers in a first chunk, and at most in a chunk that the next call does not need larger.
-LEAST_CHUNK, MOST_CHUNK = 1 << 10, 1 << 18
-# Given to kernels where nothing is logged.
-NO_CHUNK = np.empty(0, np.int32)
+# Numbers per element in a new chunk: some times those that the next call may need, at least twice
+# those of the chunk before, but no more than the last of these unless a call needs it.
+AHEAD, LEAST_CHUNK, MOST_CHUNK = 8, 1 << 9, 1 << 18
 
 
 @dataclasses.dataclass(eq=False)
@@ -31,26 +30,38 @@ class Log:
     rebuilds: int
     entries: list[Any] = dataclasses.field(default_factory=list)
     taken_back: bool = False
+    _left: int = 0
 
     def chunk(self, numbers: int) -> np.ndarray:
-        """The last entry, or a new one: an int32 array with room for so many numbers more.
+        """The last entry, or a new one: int32 [B, n] with room for so many numbers per element.
 
-        Its first number says how many places are in use, that one among them.
+        The first number of each element's says how many are in use, that one among them.
         """
         last = self.entries[-1] if self.entries else None
-        if isinstance(last, np.ndarray) and last.size - last[0] >= numbers:
-            return last
-        before = last.size if isinstance(last, np.ndarray) else LEAST_CHUNK // 2
+        if not isinstance(last, np.ndarray):
+            last = self._add_chunk(max(LEAST_CHUNK, AHEAD * numbers))
+        elif self._left < numbers:  # by the most that the calls so far may have needed
+            self._left = last.shape[1] - int(last[:, 0].max())
+            if self._left < numbers:
+                size = min(2 * last.shape[1], MOST_CHUNK)
+                last = self._add_chunk(max(size, AHEAD * numbers))
+        self._left -= numbers
+        return last
+
+    def _add_chunk(self, size: int) -> np.ndarray:
+        self.trim()
         # Pages that are never written never become resident.
-        made = np.empty(max(1 + numbers, min(2 * before, MOST_CHUNK)), np.int32)
-        made[0] = 1
+        made = np.empty((self.index.batch_size, size), np.int32)
+        made[:, 0] = 1
         self.entries.append(made)
+        self._left = size - 1
         return made
 
     def trim(self) -> None:
         """Give back what the last chunk does not use."""
         if self.entries and isinstance(self.entries[-1], np.ndarray):
-            self.entries[-1] = self.entries[-1][: self.entries[-1][0]].copy()
+            last = self.entries[-1]
+            self.entries[-1] = last[:, : last[:, 0].max()].copy()
 
     @property
     def nbytes(self) -> int:

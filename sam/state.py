@@ -32,7 +32,9 @@ class State:
     def detach(self) -> Self:
         """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
         parts = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        tensors = {n: part.detach() for n, part in parts.items() if isinstance(part, Tensor)}
+        tensors: dict[str, Any] = {
+            name: part.detach() for name, part in parts.items() if isinstance(part, Tensor)
+        }
         return dataclasses.replace(self, **tensors)
 
     def select(self, indices: Tensor | Sequence[int]) -> Self:
@@ -138,7 +140,7 @@ class State:
         places = [starts[-1] if s is None else starts[s[0]] + s[1] for s in sources]
         index = torch.tensor(places, device=self.hidden.device)
         empty = self._empty() if None in sources else {}
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for name in self._tensors():
             rows = [getattr(state, name) for state in states]
             if empty:

@@ -137,10 +137,10 @@ class Links:
                 return "a row whose slots do not ascend"
             if not ((shares >= 0) & (shares <= MOST)).all() or shares[~used].any():
                 return "a weight out of range"
-        b, _, k = np.nonzero(sources)
-        if not len(b):
+        used = sources > 0
+        if not used.any():
             return ""
-        followers = np.bincount(b * memory_size + sources[sources > 0] - 1)
+        followers = np.bincount(np.nonzero(used)[0] * memory_size + sources[used] - 1)
         return "a slot with too many followers" if followers.max() > link_size else ""
 
     def load(

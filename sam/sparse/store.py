@@ -230,7 +230,7 @@ class Store:
             self._returns_to = None
 
     def _walk_to(self, version: Version, carry: Carry, *, rows_alone: bool = False) -> None:
-        """Go from journal to journal to `version`, and carry across each, forward in time or not."""
+        """Go from journal to journal to `version`; `carry` across each, forward in time or not."""
         path = [version]
         while path[-1].towards is not None:
             path.append(path[-1].towards[1])

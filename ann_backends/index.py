@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from ann_backends import checks, copies
+from ann_backends import checks
 from ann_backends.buffers import copy_changed, lazy_copy, lazy_zeros
+from ann_backends.copies import Copied
 from ann_backends.log import Log, Snapshot, Touched
 from ann_backends.metric import METRICS
 
@@ -57,7 +58,7 @@ class Settings(abc.ABC):
         """An index over `memory`; the arguments are those of `Index`."""
 
 
-class Index(abc.ABC):
+class Index(Copied):
     """Finds the rows most similar to a query, in a memory that its owner goes on writing.
 
     memory: float32 or float64 [B, N, W], C-contiguous, array or CPU tensor. It is viewed, not
@@ -190,7 +191,8 @@ class Index(abc.ABC):
         """Note every change from now on, until `stop_log`, in the log returned; see `carry`."""
         if self._open_log is not None:
             raise RuntimeError("start_log: got an index whose log is open, expected stop_log first")
-        self._open_log = Log(self, [array.copy() for array in self._all_counters()], self._rebuilds)
+        counters = [array.copy() for array in self._all_counters()]
+        self._open_log = Log(self, self.batch_size, counters, self._rebuilds)
         return self._open_log
 
     def stop_log(self) -> None:
@@ -229,27 +231,6 @@ class Index(abc.ABC):
             log.counters = counters
             log.rebuilds, self._rebuilds = self._rebuilds, log.rebuilds
         log.taken_back = not forward
-
-    def state_dict(self) -> dict[str, Any]:
-        """The index without its memory: copied arrays, strings, numbers and dicts of them."""
-        return copies.state_of(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the index that `state`, from `state_dict`, is of; the rows are those it had.
-
-        Settings, seed, metric and the memory's shape and dtype must be those of that index.
-        Arrays may be CPU tensors as well.
-        """
-        copies.load(self, state)
-
-    def __copy__(self) -> Index:
-        return copies.copied(self, self._given)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Index:
-        return copies.deep_copied(self, memo)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return copies.reduced(self)
 
     def _rebuild_element(self, element: int) -> None:
         if self._open_log is not None:
@@ -372,7 +353,7 @@ class Index(abc.ABC):
 
         `_counters` need not be carried: when all entries have been, they are set to what they were.
         """
-        copies.announce(self, entry)
+        self._announce(entry)
 
     def _element_problem(self, element: int) -> str:
         """What is wrong with an element that came from a file; empty if it is sound.

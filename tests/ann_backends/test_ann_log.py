@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.ann_backends.index_structure import structure_of
 
 import ann_backends
 from ann_backends import KDForest, Settings
+from tests.ann_backends.index_structure import structure_of
 
 EXACT = ann_backends.Exact
 SETTINGS: dict[str, Settings] = {

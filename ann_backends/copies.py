@@ -87,7 +87,7 @@ class Copied(abc.ABC):
         return _copied(self, self._given)
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
-        made = _copied(self, copy.deepcopy(self._given, memo))
+        made = _copied(self, _copied_memory(self._given, memo))
         memo[id(self)] = made
         return made
 
@@ -106,6 +106,14 @@ class Copied(abc.ABC):
 T = TypeVar("T", bound=Copied)
 
 
+def given(memory: Any) -> Any:
+    """What an owner's memory is known by, so that both are copied as one: itself.
+
+    Not the result of an operation of autograd, which cannot be copied and keeps its graph.
+    """
+    return memory if getattr(memory, "is_leaf", True) else memory.detach()
+
+
 def gather(memory: npt.ArrayLike, sources: Sequence[tuple[T, int] | None], like: T) -> T:
     """An index over `memory` whose elements are copies of elements of other indexes.
 
@@ -117,16 +125,18 @@ def gather(memory: npt.ArrayLike, sources: Sequence[tuple[T, int] | None], like:
     An element of a reversible backend (see `Settings`) is copied to the bit, and answers there as
     it did. Elements of others are built anew from the rows that were findable.
     """
-    given = checks.memory(memory)
+    if not isinstance(like, Copied):
+        raise TypeError(f"like: got {type(like).__name__}, expected an index")
+    rows = checks.memory(memory)
     wanted = (len(sources), *like.memory.shape[1:])
-    if given.shape != wanted or given.dtype != like.memory.dtype:
+    if rows.shape != wanted or rows.dtype != like.memory.dtype:
         raise ValueError(
-            f"memory: got {given.dtype} {list(given.shape)}, "
+            f"memory: got {rows.dtype} {list(rows.shape)}, "
             f"expected {like.memory.dtype} {list(wanted)} for {len(sources)} sources"
         )
     for source in sources:
         if source is not None:
-            _check_source(*source, like)
+            _check_source(source, like)
     lazy = all(source is None or source[0]._lazy for source in sources)
     made = _empty(like, memory, lazy)
     for element, source in enumerate(sources):
@@ -189,6 +199,22 @@ def _by_element(index: Copied, places: np.ndarray) -> np.ndarray:
     return slots
 
 
+def _copied_memory(given: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy. Of an array that shows all of another, as a view, that one is copied with it."""
+    shown = given
+    while type(shown) is np.ndarray and shown.base is not None:
+        if not (type(shown.base) is np.ndarray or hasattr(shown.base, "detach")):
+            break
+        shown = shown.base
+    if id(given) in memo or shown is given or shown.nbytes != given.nbytes:
+        return copy.deepcopy(given, memo)
+    array = checks.as_array("memory", copy.deepcopy(shown, memo))
+    if not array.flags.c_contiguous:
+        return copy.deepcopy(given, memo)
+    memo[id(given)] = array.reshape(-1).view(given.dtype).reshape(given.shape)
+    return memo[id(given)]
+
+
 def _empty(like: T, memory: npt.ArrayLike, lazy: bool) -> T:
     """An index as `like` is, with nothing in it. lazy: whether its arrays are lazily resident."""
     return _built(type(like), like.settings, memory, like.seed, like.metric, lazy, _assigned(like))
@@ -245,7 +271,14 @@ def _described(index: Copied) -> dict[str, Any]:
     }
 
 
-def _check_source(index: Copied, element: int, like: Copied) -> None:
+def _check_source(source: Any, like: Copied) -> None:
+    try:
+        index, element = source
+    except (TypeError, ValueError):
+        index = None
+    if not isinstance(index, Copied):
+        what = type(source).__name__
+        raise TypeError(f"sources: got {what} as one of them, expected (index, element) or None")
     checks.integer("sources", element, 0, index.batch_size - 1)
     for name, got, expected in (
         ("settings", index.settings, like.settings),

@@ -313,7 +313,7 @@ class KDForestIndex(Index):
 
     def _take_element(self, element: int, part: dict[str, np.ndarray]) -> None:
         sizes = [len(part[name]) for name in ("nodes", "thresholds", "leaves", "links")]
-        self._reserve(max(sizes) - 1)
+        self._reserve(max(sizes))
         super()._take_element(element, part)
         if "sketches" not in part:
             forest_carry.sketch_all(self._element(element), self.memory[element])

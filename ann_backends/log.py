@@ -20,7 +20,7 @@ class Log:
 
     index: the one that it belongs to, of so many elements. counters: what its `_counters` held on
     the other side. entries: the other changes, the oldest first, as the backend notes them.
-    taken_back: whether the index stands before them.
+    before, after: what the index's `_moment` is before and after them.
     """
 
     index: object
@@ -28,7 +28,8 @@ class Log:
     counters: list[np.ndarray]
     rebuilds: int
     entries: list[Any] = dataclasses.field(default_factory=list)
-    taken_back: bool = False
+    before: object = None
+    after: object = dataclasses.field(default_factory=object)
     _left: int = 0
 
     def chunk(self, numbers: int) -> np.ndarray:
@@ -38,17 +39,17 @@ class Log:
         """
         last = self.entries[-1] if self.entries else None
         if not isinstance(last, np.ndarray):
-            last = self._add_chunk(max(LEAST_CHUNK, AHEAD * numbers))
+            last = self._add_chunk(LEAST_CHUNK, numbers)
         elif self._left < numbers:  # by the most that the calls so far may have needed
             self._left = last.shape[1] - _used(last)
             if self._left < numbers:
-                size = min(2 * last.shape[1], MOST_CHUNK)
-                last = self._add_chunk(max(size, AHEAD * numbers))
+                last = self._add_chunk(2 * last.shape[1], numbers)
         self._left -= numbers
         return last
 
-    def _add_chunk(self, size: int) -> np.ndarray:
+    def _add_chunk(self, least: int, numbers: int) -> np.ndarray:
         self.trim()
+        size = max(1 + numbers, min(max(least, AHEAD * numbers), MOST_CHUNK))
         # Pages that are never written never become resident.
         made = np.empty((self.batch_size, size), np.int32)
         made[:, 0] = 1

@@ -129,6 +129,58 @@ def test_an_index_over_a_tensor_is_copied_with_it() -> None:
         assert not (words == 7.0).any()
 
 
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "reshaped": lambda words: words.reshape(1, 64, 8),
+    "new axis": lambda words: words[None],
+    "view of a view": lambda words: words.reshape(-1)[:].reshape(1, 64, 8),
+    "bytes": lambda words: words.view(np.uint8).view(np.float32)[None],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("first", ["words", "index"])
+def test_an_index_over_a_view_of_all_is_copied_with_what_it_shows(view: str, first: str) -> None:
+    words = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    index = KDForest().build(VIEWS[view](words))
+    held = (
+        {"words": words, "index": index} if first == "words" else {"index": index, "words": words}
+    )
+    copied = copy.deepcopy(held)
+    copied["words"][5] = 7.0
+    copied["index"].update(np.array([[5]]))
+    found = copied["index"].search(np.full((1, 1, 8), 7.0, np.float32), 1)[0]
+    assert found.tolist() == [[[5]]]
+    assert not (words == 7.0).any()
+
+
+def test_an_index_over_views_of_tensors_is_copied_with_them() -> None:
+    for show in (lambda t: t[None], lambda t: t.numpy()[None], lambda t: t.view(1, 64, 8)):
+        words = torch.randn(64, 8)
+        own, copied = copy.deepcopy((words, KDForest().build(show(words))))
+        own[5] = 7.0
+        copied.update(np.array([[5]]))
+        assert copied.search(np.full((1, 1, 8), 7.0, np.float32), 1)[0].tolist() == [[[5]]]
+
+
+def test_an_index_over_a_part_has_a_part_of_its_own() -> None:
+    words = np.random.default_rng(0).standard_normal((3, 64, 8))
+    index = KDForest().build(words[1:2])
+    copied = copy.deepcopy(index)
+    assert copied.memory.nbytes == index.memory.nbytes
+    assert not np.shares_memory(copied.memory, words)
+
+
+def test_an_index_over_a_result_of_autograd_is_copied_and_keeps_no_graph() -> None:
+    weight = torch.randn(1, 64, 8, requires_grad=True)
+    words = weight * 2
+    index = KDForest().build(words)
+    copied = copy.deepcopy(index)
+    assert (copied.memory == index.memory).all()
+    assert by_pickle(index).memory.shape == (1, 64, 8)
+    assert copy.deepcopy(KDForest().build(weight)).memory.shape == (1, 64, 8)
+    assert index._given.grad_fn is None
+
+
 def test_a_shallow_copy_is_another_index_over_the_same_memory() -> None:
     memory = np.random.default_rng(0).standard_normal((1, 40, 4))
     index = KDForest().build(memory)
@@ -221,6 +273,11 @@ def test_what_cannot_be_gathered_is_refused() -> None:
         ann_backends.gather(memory, [(like, 0), (like, 2)], like)
     with pytest.raises(ValueError, match=r"memory: got float64 \[2, 9, 3\], expected .* 1 sources"):
         ann_backends.gather(memory, [None], like)
+    for bad in (like, (like,), (memory, 0), 3):
+        with pytest.raises(TypeError, match=r"sources: got .* expected \(index, element\) or None"):
+            ann_backends.gather(memory, [None, bad], like)
+    with pytest.raises(TypeError, match="like: got KDForest, expected an index"):
+        ann_backends.gather(memory, [None, None], KDForest())
 
 
 # States, from a file that may hold anything.

@@ -181,15 +181,55 @@ def test_a_log_is_carried_by_its_index_alone_and_to_its_other_side() -> None:
         index.stop_log()
         with pytest.raises(ValueError, match="another index"):
             other.carry(log, forward=False)
-        with pytest.raises(ValueError, match="stands after its changes already"):
+        with pytest.raises(ValueError, match="not the next to be made again"):
             index.carry(log, forward=True)
         index.carry(log, forward=False)
-        with pytest.raises(ValueError, match="stands before its changes already"):
+        with pytest.raises(ValueError, match="not the next to be taken back"):
             index.carry(log, forward=False)
         assert index.stats()["findable"] == [20]
+        # Another way on from there does not end this one, but what no log knows does.
+        index.start_log()
+        index.remove(np.array([[5, 6]]))
+        index.stop_log()
+        with pytest.raises(ValueError, match="not the next to be made again"):
+            index.carry(log, forward=True)
         for refused in (copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="log: it belongs to one index"):
                 refused(log)
+
+
+@pytest.mark.parametrize("change", ["update", "remove", "reset", "rebuild", "load_state_dict"])
+@pytest.mark.parametrize("settings", [EXACT(), KDForest(), Toy()], ids=str)
+def test_a_log_ends_with_a_change_that_it_does_not_know(settings: Settings, change: str) -> None:
+    index = settings.build(np.random.default_rng(0).standard_normal((1, 20, 3)))
+    given = {"update": [np.array([[1]])], "remove": [np.array([[1]])]}
+    given["load_state_dict"] = [index.state_dict()]
+    log = index.start_log()
+    index.remove(np.array([[3]]))
+    index.stop_log()
+    getattr(index, change)(*given.get(change, []))
+    before = index.stats()
+    with pytest.raises(ValueError, match="not the next to be taken back"):
+        index.carry(log, forward=False)
+    assert index.stats() == before
+
+
+def test_two_ways_on_from_one_moment() -> None:
+    """Back from the one, along the other, and back and along the first again."""
+    for name in ("exact", "rebuilds", "sketch-rebuilds", "axes"):
+        owner = Owner(SETTINGS[name], (2, 70, 3), 2, "float32")
+        start, ways = owner.all(), []
+        for _ in range(3):
+            rows, log = owner.passed(15)
+            ways.append((owner.memory.copy(), log, owner.all()))
+            owner.stand(rows, log, forward=False)
+            assert owner.all() == start
+        for way in (2, 0, 1, 0, 2):
+            there, log, then = ways[way]
+            owner.stand(there, log, forward=True)
+            assert owner.all() == then
+            owner.stand(rows, log, forward=False)
+            assert owner.all() == start
 
 
 def test_a_log_is_small_and_goes_with_its_owner() -> None:

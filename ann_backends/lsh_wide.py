@@ -151,11 +151,6 @@ class WideLSHIndex(Index):
             recent=np.full((batch_size, RECENT), -1, np.int32),
             state=state,
         )
-        # Room for a search's blocks, their fills and the distances of their buckets.
-        self._listing = (
-            (np.empty(blocks, np.int32), np.empty(blocks, np.int32)),
-            np.empty(blocks, np.float32),
-        )
 
     def _fill(self) -> None:
         _list_all(self._tables)
@@ -171,7 +166,7 @@ class WideLSHIndex(Index):
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         reach = math.inf if self._reach is None else self._reach
         limits = self._probes, reach
-        _search(self._tables, self._listing, limits, self.memory, queries, slots, similarity)
+        _search(self._tables, limits, self.memory, queries, slots, similarity)
 
     def _rebuild(self, element: int) -> None:
         _rebuild(self._tables, self.memory, element, self._least_bits)
@@ -479,7 +474,6 @@ def _refill(index: Tables, words: np.ndarray, b: int, bits: int) -> None:
 @njit(nogil=True, cache=True)
 def _search(
     index: Tables,
-    listing: tuple[tuple[np.ndarray, np.ndarray], np.ndarray],
     limits: tuple[int, float],
     memory: np.ndarray,
     queries: np.ndarray,
@@ -488,14 +482,17 @@ def _search(
 ) -> None:
     """The k best of memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k].
 
-    listing: room for all blocks, their fills, and how far their buckets are. limits: of the buckets
-    looked into, their number per table and the reach.
+    limits: of the buckets looked into, their number per table and the reach.
     """
     batch_size, num_heads, k = slots.shape
     tables = index.records.shape[2] // 2
     products = np.empty(index.axes.shape[1], memory.dtype)
     codes = np.empty(tables, np.int32)
-    blocks, distances = listing
+    # The blocks to scan, how many rows each has and how far its bucket is. They are the search's
+    # own, as other threads may search too; what is not written of them is never resident.
+    number_of_blocks = index.older.shape[1]
+    blocks = np.empty(number_of_blocks, np.int32), np.empty(number_of_blocks, np.int32)
+    distances = np.empty(number_of_blocks, np.float32)
     probes, reach = limits
     prepared = np.empty((index.sketches.shape[1], QUERY_NUMBERS), np.int16)
     found = np.empty((num_heads, max(RERANKED, 2 * k)), np.int64)

@@ -101,7 +101,7 @@ def redo(index: Tables, log: np.ndarray) -> None:
             write(index, b, slot, codes, 0, log)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def undo(index: Tables, log: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] - CODES)
@@ -112,7 +112,7 @@ def undo(index: Tables, log: np.ndarray) -> None:
             _take_back_write(index, log, at)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _take_back_write(index: Tables, log: np.ndarray, at: int) -> None:
     b, slot, records = log[at + ELEMENT], log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES - 1, -1, -1):
@@ -133,7 +133,7 @@ def _take_back_write(index: Tables, log: np.ndarray, at: int) -> None:
         records[b, slot, PLACE] = 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _take_back_removal(index: Tables, log: np.ndarray, at: int) -> None:
     b, slot, records = log[at + ELEMENT], -1 - log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES):
@@ -148,7 +148,7 @@ def _take_back_removal(index: Tables, log: np.ndarray, at: int) -> None:
     records[b, slot, PLACE] = place + 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None:
     """Take the newest row out of a bucket, and put back what was dropped for it."""
     if gap == APPENDED:
@@ -160,7 +160,7 @@ def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None
         _return(lines, b, line, gap, dropped)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _return(lines: np.ndarray, b: int, line: int, place: int, entry: int) -> None:
     """Put an entry in its place again, if it had one; what stands from there on moves up by one."""
     if place < ROOM:

@@ -9,6 +9,9 @@ from numba import njit
 
 from ann_backends.prefetching import CACHE_LINE, prefetch
 
+# Kernels that run once per row are compiled with `_nrt=False`: they count no references to arrays,
+# which took longer than all else. Whoever calls them holds the arrays; they may make none.
+
 ENTRY = np.dtype(np.int32)
 # Entries per bucket: one cache line.
 ROOM = CACHE_LINE // ENTRY.itemsize
@@ -56,7 +59,7 @@ class Tables(NamedTuple):
     written: np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     """Ask for a row of `row_size` entries; the processor follows by itself after some lines."""
     first, line = row * row_size, CACHE_LINE // array.itemsize
@@ -67,7 +70,7 @@ def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     prefetch(array, first + size - 1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarray) -> None:
     """products[j] = words[row] . planes[:, j].
 
@@ -86,7 +89,7 @@ def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarra
             products[j] += words[row, w] * planes[w, j]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> None:
     """The codes of one word, all tables, into codes[row, first:]; 0 and -0 are the same side."""
     tables = codes.shape[1] - first
@@ -96,7 +99,7 @@ def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> Non
             codes[row, first + t] += np.int32(products[j * tables + t] > 0) << np.int32(j)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> tuple[int, int]:
     """Append a row to a bucket; a full one drops its oldest guest, or resident for resident.
 
@@ -121,7 +124,7 @@ def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> t
     return dropped, gap
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     """Take a row out of a bucket, if it is there; returns where it stood, or ROOM."""
     for i in range(ROOM):
@@ -131,7 +134,7 @@ def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     return ROOM
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _close_up(lines: np.ndarray, b: int, line: int, gap: int) -> None:
     for i in range(gap, ROOM - 1):
         lines[b, line, i] = lines[b, line, i + 1]
@@ -145,9 +148,23 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     Returns how many are done. If that is negative, the codes of the last one's element must be
     lengthened before the next. log: what is done is noted in it, if it is not empty.
     """
-    tables, n = index.records.shape[2] - CODES, slots.shape[1]
     products = np.empty(index.planes.shape[1], memory.dtype)
-    codes = np.empty((AHEAD, tables), np.int32)
+    codes = np.empty((AHEAD, index.records.shape[2] - CODES), np.int32)
+    return _update(index, memory, slots, done, log, products, codes)
+
+
+@njit(nogil=True, cache=True, _nrt=False)
+def _update(
+    index: Tables,
+    memory: np.ndarray,
+    slots: np.ndarray,
+    done: int,
+    log: np.ndarray,
+    products: np.ndarray,
+    codes: np.ndarray,
+) -> int:
+    """As `update`. products, codes: room for those of one row, and of AHEAD."""
+    n = slots.shape[1]
     for b in range(done // n, slots.shape[0]):
         words = memory[b]
         for first in range(max(0, done - b * n), n, AHEAD):
@@ -166,7 +183,7 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     return slots.size
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop: int) -> None:
     rows, size = index.records.shape[1:]
     for i in range(first, stop):
@@ -174,7 +191,7 @@ def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop
             prefetch_row(index.records, b * rows + slots[b, i], size)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: int) -> None:
     """Ask for the buckets that a row stands in and for those that it goes to."""
     lines = b * index.lines.shape[1]
@@ -186,14 +203,14 @@ def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: in
             prefetch(index.lines, (lines + line_of(index, b, t, old)) * ROOM)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def line_of(index: Tables, b: int, table: int, code: int) -> int:
     """Where the bucket of a code is in lines[b]; short codes use the front of a table's part."""
     tables = index.records.shape[2] - CODES
     return table * (index.lines.shape[1] // tables) + (code & ((1 << index.bits[b]) - 1))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np.ndarray) -> None:
     """Make a row a member, if it is none, with codes[row]; the tables take turns as its home."""
     tables, count = codes.shape[1], index.findable[b]
@@ -211,13 +228,13 @@ def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np
     index.written[b] += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
@@ -226,7 +243,7 @@ def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member that stands in no table yet."""
     index.members[b, index.findable[b]] = slot
@@ -235,7 +252,7 @@ def _list(index: Tables, b: int, slot: int) -> None:
     index.records[b, slot, HOME] = NOWHERE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _move(
     index: Tables,
     b: int,
@@ -269,7 +286,7 @@ def _move(
     records[b, slot, HOME] = home
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable. log: as in `update`."""
     for b in range(slots.shape[0]):
@@ -278,7 +295,7 @@ def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
                 unlist(index, b, slots[b, i], log)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records = index.records
@@ -329,7 +346,7 @@ def lengthen_codes(index: Tables, b: int) -> None:
         _refill(index, b, bits)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     tables = index.records.shape[2] - CODES
     return index.findable[b] > LOAD << bits and bits < index.planes.shape[1] // tables
@@ -350,7 +367,7 @@ def _refill(index: Tables, b: int, bits: int) -> None:
     _replay(index, b)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _refill_table(index: Tables, b: int, t: int) -> None:
     """Enter all members into an empty table: one in `tables` as residents, in turn."""
     records, count, tables = index.records, index.findable[b], index.records.shape[2] - CODES

@@ -105,7 +105,7 @@ def _members(index: Tables, element: int) -> np.ndarray:
     return index.members[element, : index.state[element, FINDABLE]]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def sketch_members(index: Tables, words: np.ndarray, b: int) -> None:
     """Put the sketches of all members where the members stand."""
     tables = index.records.shape[2] // 2
@@ -132,7 +132,7 @@ def redo(index: Tables, memory: np.ndarray, log: np.ndarray) -> None:
             write(index, memory[b], b, slot, codes, log)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def undo(index: Tables, memory: np.ndarray, log: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] // 2)
@@ -144,7 +144,7 @@ def undo(index: Tables, memory: np.ndarray, log: np.ndarray) -> None:
             _take_back_write(index, words, log, at)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _take_back_write(index: Tables, words: np.ndarray, log: np.ndarray, at: int) -> None:
     b, slot = log[at + ELEMENT], log[at + SLOT]
     records, state, tables = index.records, index.state, index.records.shape[2] // 2
@@ -166,7 +166,7 @@ def _take_back_write(index: Tables, words: np.ndarray, log: np.ndarray, at: int)
         records[b, slot, LISTED] = 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _take_back_removal(index: Tables, words: np.ndarray, log: np.ndarray, at: int) -> None:
     b, slot = log[at + ELEMENT], -1 - log[at + SLOT]
     records, state = index.records, index.state
@@ -180,7 +180,7 @@ def _take_back_removal(index: Tables, words: np.ndarray, log: np.ndarray, at: in
     records[b, slot, LISTED] = place + 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped: int) -> None:
     """Take the newest row out of the bucket of its code; undoes what entering it did."""
     tables, state = index.records.shape[2] // 2, index.state
@@ -201,7 +201,7 @@ def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped:
             state[b, FREE] = block
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _return(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Put a row in its place again, if it had one; undoes what leaving the bucket did."""
     if place == 0:

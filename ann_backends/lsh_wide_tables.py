@@ -11,6 +11,9 @@ from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import CACHE_LINE, prefetch
 from ann_backends.sketch import FOUR, LANES, copy_lane, write_lane
 
+# Kernels that run once per row are compiled with `_nrt=False`: they count no references to arrays,
+# which took longer than all else. Whoever calls them holds the arrays; they may make none.
+
 # Rows per block, a multiple of LANES.
 BLOCK = 32
 GROUPS = BLOCK // LANES
@@ -71,14 +74,14 @@ class Tables(NamedTuple):
     state: np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def prefetch_groups(index: Tables, group: int, number: int) -> None:
     size = index.sketches.shape[1] * LANES * FOUR
     for i in range(group * size, (group + number) * size, CACHE_LINE):
         prefetch(index.sketches, i)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def inverse_norm(words: np.ndarray, row: int) -> float:
     # Four sums, as each addition waits for the one before it.
     a = b = c = d = 0.0
@@ -93,7 +96,7 @@ def inverse_norm(words: np.ndarray, row: int) -> float:
     return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def encode(
     index: Tables, b: int, words: np.ndarray, row: int, products: np.ndarray, codes: np.ndarray
 ) -> None:
@@ -123,7 +126,7 @@ def encode(
             first, left = first + AXES, left - bits
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     """Of `size` coordinates from `first` on the largest in size, i: 2 i, or 2 i + 1 if positive."""
     nearest, largest = 0, coordinates[first]
@@ -136,25 +139,25 @@ def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     return 2 * nearest + int(largest > 0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def bucket_of(index: Tables, table: int, code: int) -> int:
     """The bucket of a code, in buckets[b]."""
     return table * (index.buckets.shape[1] // (index.records.shape[2] // 2)) + code
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def group_of(index: Tables, b: int, place: int) -> int:
     """The group of sketches that a place, block * BLOCK + lane, is in."""
     return b * index.older.shape[1] * GROUPS + place // LANES
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def slot_at(index: Tables, b: int, place: int) -> int:
     """The row that stands in a place."""
     return index.slots[group_of(index, b, place), index.slots.shape[1] - 1, place % LANES]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     """Append a row to the bucket of its code; in a full one it takes another's place.
 
@@ -186,7 +189,7 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     return noted
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Have a row stand in a place of a table, with its sketch."""
     index.records[b, slot, CODES + index.records.shape[2] // 2 + t] = place
@@ -195,7 +198,7 @@ def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: i
     write_lane(index.sketches, group, place % LANES, words, slot)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _leave(index: Tables, b: int, t: int, slot: int) -> None:
     """Take a row out of its bucket, if it is there; the bucket's last one takes its place."""
     tables, records = index.records.shape[2] // 2, index.records
@@ -224,9 +227,23 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     Returns how many are done. If that is negative, the codes of the last one's element must be
     lengthened before the next. log: what is done is noted in it, if it is not empty.
     """
-    n = slots.shape[1]
     products = np.empty(index.axes.shape[1], memory.dtype)
     codes = np.empty((ROWS_AHEAD, index.records.shape[2] // 2), np.int32)
+    return _update(index, memory, slots, done, log, products, codes)
+
+
+@njit(nogil=True, cache=True, _nrt=False)
+def _update(
+    index: Tables,
+    memory: np.ndarray,
+    slots: np.ndarray,
+    done: int,
+    log: np.ndarray,
+    products: np.ndarray,
+    codes: np.ndarray,
+) -> int:
+    """As `update`. products, codes: room for those of one row, and of ROWS_AHEAD."""
+    n = slots.shape[1]
     for b in range(done // n, slots.shape[0]):
         for first in range(max(0, done - b * n), n, ROWS_AHEAD):
             own = slots[b, first : first + ROWS_AHEAD]
@@ -245,7 +262,7 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     return slots.size
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> None:
     """Ask for the sketches that a row leaves and for those that it joins."""
     tables = codes.size
@@ -262,7 +279,7 @@ def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> Non
         prefetch_groups(index, group_of(index, b, new), 1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def write(
     index: Tables, words: np.ndarray, b: int, slot: int, codes: np.ndarray, log: np.ndarray
 ) -> None:
@@ -292,13 +309,13 @@ def write(
     state[b, WRITTEN] += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
@@ -307,7 +324,7 @@ def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member, that stands in no table yet."""
     index.members[b, index.state[b, FINDABLE]] = slot
@@ -331,7 +348,7 @@ def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
                 unlist(index, b, slot, log)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records, state = index.records, index.state
@@ -373,7 +390,7 @@ def lengthen_codes(index: Tables, words: np.ndarray, b: int) -> None:
         _refill(index, words, b, bits)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, _nrt=False)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     buckets, tables = index.buckets.shape[1], index.records.shape[2] // 2
     return index.state[b, FINDABLE] > LOAD << bits and tables << bits < buckets

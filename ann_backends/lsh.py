@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ann_backends import checks, lsh_log, lsh_tables
 from ann_backends.index import Index, Settings
-from ann_backends.log import NO_CHUNK, Log
+from ann_backends.log import Log
 from ann_backends.lsh_search import search
 from ann_backends.lsh_tables import CODES, ENTRY, LOAD, ROOM, Tables
 from ann_backends.lsh_wide import MOST_BITS, MOST_PROBES, WideLSHIndex
@@ -147,7 +147,7 @@ class LSHIndex(Index):
     def _update(self, slots: np.ndarray) -> None:
         done = 0
         while done < slots.size:
-            chunk = self._chunk(slots.size - done)
+            chunk = self._chunk(slots.shape[1])
             done = lsh_tables.update(self._tables, self.memory, slots, done, chunk)
             if done < 0:
                 done = -done
@@ -159,7 +159,7 @@ class LSHIndex(Index):
         lsh_tables.lengthen_codes(self._tables, element)
 
     def _remove(self, slots: np.ndarray) -> None:
-        lsh_tables.remove(self._tables, slots, self._chunk(slots.size))
+        lsh_tables.remove(self._tables, slots, self._chunk(slots.shape[1]))
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         search(self._tables, self._probing, self.memory, queries, slots, similarity)
@@ -174,9 +174,8 @@ class LSHIndex(Index):
         return sum(array.nbytes for array in self._tables)
 
     def _chunk(self, rows: int) -> np.ndarray:
-        """Where to note what happens to so many rows."""
-        size = lsh_tables.note_size(self.settings.tables)
-        return NO_CHUNK if self._open_log is None else self._open_log.chunk(rows * size)
+        """Where to note what happens to so many rows of each element."""
+        return self._log_chunk(rows * lsh_tables.note_size(self.settings.tables))
 
     def _structure(self) -> dict[str, np.ndarray]:
         return {name: array for name, array in self._tables._asdict().items() if name != "planes"}

@@ -17,7 +17,6 @@ from ann_backends.lsh_tables import (
     APPENDED,
     CODES,
     DROPPED,
-    ELEMENT,
     HOME,
     KEPT_OUT,
     MEMBER,
@@ -38,6 +37,7 @@ from ann_backends.lsh_tables import (
     unlist,
     write,
 )
+from ann_backends.uncounted import UNCOUNTED
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,35 +86,38 @@ def _members(index: Tables, element: int) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
-def redo(index: Tables, log: np.ndarray) -> None:
+def redo(index: Tables, chunk: np.ndarray) -> None:
     """Make again all that `undo` took back."""
-    end, tables = log[0], index.records.shape[2] - CODES
+    tables = index.records.shape[2] - CODES
     codes = np.empty((1, tables), np.int32)
-    log[0] = 1
-    while log[0] < end:
-        b, slot = log[log[0] + ELEMENT], log[log[0] + SLOT]
-        if slot < 0:
-            unlist(index, b, -1 - slot, log)
-        else:
-            for t in range(tables):
-                codes[0, t] = log[log[0] + PARTS + PART * t + OLD_CODE]
-            write(index, b, slot, codes, 0, log)
+    for b in range(chunk.shape[0]):
+        log, end = chunk[b], chunk[b, 0]
+        log[0] = 1
+        while log[0] < end:
+            slot = log[log[0] + SLOT]
+            if slot < 0:
+                unlist(index, b, -1 - slot, log)
+            else:
+                for t in range(tables):
+                    codes[0, t] = log[log[0] + PARTS + PART * t + OLD_CODE]
+                write(index, b, slot, codes, 0, log)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def undo(index: Tables, log: np.ndarray) -> None:
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def undo(index: Tables, chunk: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] - CODES)
-    for at in range(log[0] - size, 0, -size):
-        if log[at + SLOT] < 0:
-            _take_back_removal(index, log, at)
-        else:
-            _take_back_write(index, log, at)
+    for b in range(chunk.shape[0]):
+        for at in range(chunk[b, 0] - size, 0, -size):
+            if chunk[b, at + SLOT] < 0:
+                _take_back_removal(index, b, chunk[b], at)
+            else:
+                _take_back_write(index, b, chunk[b], at)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _take_back_write(index: Tables, log: np.ndarray, at: int) -> None:
-    b, slot, records = log[at + ELEMENT], log[at + SLOT], index.records
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _take_back_write(index: Tables, b: int, log: np.ndarray, at: int) -> None:
+    slot, records = log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES - 1, -1, -1):
         part = at + PARTS + PART * t
         new_code, old_code = records[b, slot, CODES + t], log[part + OLD_CODE]
@@ -133,9 +136,9 @@ def _take_back_write(index: Tables, log: np.ndarray, at: int) -> None:
         records[b, slot, PLACE] = 0
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _take_back_removal(index: Tables, log: np.ndarray, at: int) -> None:
-    b, slot, records = log[at + ELEMENT], -1 - log[at + SLOT], index.records
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _take_back_removal(index: Tables, b: int, log: np.ndarray, at: int) -> None:
+    slot, records = -1 - log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES):
         line = line_of(index, b, t, records[b, slot, CODES + t])
         entry = -(slot + 1) if t == records[b, slot, HOME] else slot + 1
@@ -148,7 +151,7 @@ def _take_back_removal(index: Tables, log: np.ndarray, at: int) -> None:
     records[b, slot, PLACE] = place + 1
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None:
     """Take the newest row out of a bucket, and put back what was dropped for it."""
     if gap == APPENDED:
@@ -160,7 +163,7 @@ def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None
         _return(lines, b, line, gap, dropped)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _return(lines: np.ndarray, b: int, line: int, place: int, entry: int) -> None:
     """Put an entry in its place again, if it had one; what stands from there on moves up by one."""
     if place < ROOM:

@@ -8,9 +8,7 @@ import numpy as np
 from numba import njit
 
 from ann_backends.prefetching import CACHE_LINE, prefetch
-
-# Kernels that run once per row are compiled with `_nrt=False`: they count no references to arrays,
-# which took longer than all else. Whoever calls them holds the arrays; they may make none.
+from ann_backends.uncounted import UNCOUNTED
 
 ENTRY = np.dtype(np.int32)
 # Entries per bucket: one cache line.
@@ -23,13 +21,13 @@ AHEAD = 16
 PLACE, HOME, CODES = 0, 1, 2
 # The home of a member that stands in no table yet.
 NOWHERE = -1
-# A log says of each row written or removed, in int32 numbers: its element; its slot, or -1 - slot
-# if it was removed; its home before; of one written, what stood in the places of `members` and
+# A log says of each row written or removed, in int32 numbers: its slot, or -1 - slot if it was
+# removed; its home before; of one written, what stood in the places of `members` and
 # `recent` that it took, in the first -1 if it was a member before; of one removed, its place in
 # `members`. Then, for each table, its code before, the entry that it made its new bucket drop,
 # and where: where it stood in its old bucket (ROOM: nowhere) times SIDES, plus where the dropped
 # entry stood (or APPENDED or KEPT_OUT); STAYED if nothing happened to its bucket.
-ELEMENT, SLOT, OLD_HOME, MEMBER, OLDEST, PARTS = range(6)
+SLOT, OLD_HOME, MEMBER, OLDEST, PARTS = range(5)
 OLD_CODE, DROPPED, WHERE, PART = range(4)
 # Where an entry stood that a bucket dropped for another: none was; nor was there room.
 APPENDED, KEPT_OUT = ROOM, ROOM + 1
@@ -59,7 +57,7 @@ class Tables(NamedTuple):
     written: np.ndarray
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     """Ask for a row of `row_size` entries; the processor follows by itself after some lines."""
     first, line = row * row_size, CACHE_LINE // array.itemsize
@@ -70,7 +68,7 @@ def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     prefetch(array, first + size - 1)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarray) -> None:
     """products[j] = words[row] . planes[:, j].
 
@@ -89,7 +87,7 @@ def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarra
             products[j] += words[row, w] * planes[w, j]
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> None:
     """The codes of one word, all tables, into codes[row, first:]; 0 and -0 are the same side."""
     tables = codes.shape[1] - first
@@ -99,7 +97,7 @@ def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> Non
             codes[row, first + t] += np.int32(products[j * tables + t] > 0) << np.int32(j)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> tuple[int, int]:
     """Append a row to a bucket; a full one drops its oldest guest, or resident for resident.
 
@@ -124,7 +122,7 @@ def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> t
     return dropped, gap
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     """Take a row out of a bucket, if it is there; returns where it stood, or ROOM."""
     for i in range(ROOM):
@@ -134,7 +132,7 @@ def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     return ROOM
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _close_up(lines: np.ndarray, b: int, line: int, gap: int) -> None:
     for i in range(gap, ROOM - 1):
         lines[b, line, i] = lines[b, line, i + 1]
@@ -146,14 +144,15 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     """Make the rows at `slots` [B, n] findable under their present codes, after the first `done`.
 
     Returns how many are done. If that is negative, the codes of the last one's element must be
-    lengthened before the next. log: what is done is noted in it, if it is not empty.
+    lengthened before the next. log: int32 [B, n], a log's chunk, in which what is done is noted;
+    n is 0 for none.
     """
     products = np.empty(index.planes.shape[1], memory.dtype)
     codes = np.empty((AHEAD, index.records.shape[2] - CODES), np.int32)
     return _update(index, memory, slots, done, log, products, codes)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _update(
     index: Tables,
     memory: np.ndarray,
@@ -166,7 +165,7 @@ def _update(
     """As `update`. products, codes: room for those of one row, and of AHEAD."""
     n = slots.shape[1]
     for b in range(done // n, slots.shape[0]):
-        words = memory[b]
+        words, own_log = memory[b], log[b]
         for first in range(max(0, done - b * n), n, AHEAD):
             stop = min(first + AHEAD, n)
             _prefetch_records(index, b, slots, first, stop)
@@ -177,13 +176,13 @@ def _update(
                     _prefetch_lines(index, b, slots[b, i], codes, i - first)
             for i in range(first, stop):
                 if slots[b, i] >= 0:
-                    write(index, b, slots[b, i], codes, i - first, log)
+                    write(index, b, slots[b, i], codes, i - first, own_log)
             if _is_crowded(index, b, index.bits[b]):
                 return -(b * n + stop)
     return slots.size
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop: int) -> None:
     rows, size = index.records.shape[1:]
     for i in range(first, stop):
@@ -191,7 +190,7 @@ def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop
             prefetch_row(index.records, b * rows + slots[b, i], size)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: int) -> None:
     """Ask for the buckets that a row stands in and for those that it goes to."""
     lines = b * index.lines.shape[1]
@@ -203,21 +202,21 @@ def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: in
             prefetch(index.lines, (lines + line_of(index, b, t, old)) * ROOM)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def line_of(index: Tables, b: int, table: int, code: int) -> int:
     """Where the bucket of a code is in lines[b]; short codes use the front of a table's part."""
     tables = index.records.shape[2] - CODES
     return table * (index.lines.shape[1] // tables) + (code & ((1 << index.bits[b]) - 1))
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np.ndarray) -> None:
     """Make a row a member, if it is none, with codes[row]; the tables take turns as its home."""
     tables, count = codes.shape[1], index.findable[b]
     turn = index.written[b] % index.recent.shape[1]
     at, known = 0, index.records[b, slot, PLACE] > 0
     if log.size > 0:
-        at = _next_note(log, b, slot, tables)
+        at = _next_note(log, slot, tables)
         log[at + OLD_HOME] = index.records[b, slot, HOME]
         log[at + MEMBER] = -1 if known else index.members[b, count]
         log[at + OLDEST] = index.recent[b, turn]
@@ -228,22 +227,22 @@ def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np
     index.written[b] += 1
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
     log[0] += note_size(tables)
-    log[at + ELEMENT], log[at + SLOT] = b, slot
+    log[at + SLOT] = slot
     return at
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member that stands in no table yet."""
     index.members[b, index.findable[b]] = slot
@@ -252,7 +251,7 @@ def _list(index: Tables, b: int, slot: int) -> None:
     index.records[b, slot, HOME] = NOWHERE
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _move(
     index: Tables,
     b: int,
@@ -286,22 +285,23 @@ def _move(
     records[b, slot, HOME] = home
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable. log: as in `update`."""
     for b in range(slots.shape[0]):
+        own_log = log[b]
         for i in range(slots.shape[1]):
             if slots[b, i] >= 0 and index.records[b, slots[b, i], PLACE] > 0:
-                unlist(index, b, slots[b, i], log)
+                unlist(index, b, slots[b, i], own_log)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records = index.records
     at, tables, place = 0, records.shape[2] - CODES, records[b, slot, PLACE] - 1
     if log.size > 0:
-        at = _next_note(log, b, -1 - slot, tables)
+        at = _next_note(log, -1 - slot, tables)
         log[at + MEMBER] = place
     for t in range(tables):
         left = _leave(index.lines, b, line_of(index, b, t, records[b, slot, CODES + t]), slot)
@@ -346,7 +346,7 @@ def lengthen_codes(index: Tables, b: int) -> None:
         _refill(index, b, bits)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     tables = index.records.shape[2] - CODES
     return index.findable[b] > LOAD << bits and bits < index.planes.shape[1] // tables
@@ -367,7 +367,7 @@ def _refill(index: Tables, b: int, bits: int) -> None:
     _replay(index, b)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _refill_table(index: Tables, b: int, t: int) -> None:
     """Enter all members into an empty table: one in `tables` as residents, in turn."""
     records, count, tables = index.records, index.findable[b], index.records.shape[2] - CODES

@@ -28,7 +28,7 @@ import numpy as np
 
 from ann_backends import checks, lsh_wide_log, lsh_wide_tables
 from ann_backends.index import Index
-from ann_backends.log import NO_CHUNK, Log
+from ann_backends.log import Log
 from ann_backends.lsh_wide_search import search
 from ann_backends.lsh_wide_tables import (
     AXES,
@@ -104,7 +104,7 @@ class WideLSHIndex(Index):
     def _update(self, slots: np.ndarray) -> None:
         done = 0
         while done < slots.size:
-            chunk = self._chunk(slots.size - done)
+            chunk = self._chunk(slots.shape[1])
             done = lsh_wide_tables.update(self._tables, self.memory, slots, done, chunk)
             if done < 0:
                 done = -done
@@ -116,7 +116,7 @@ class WideLSHIndex(Index):
         lsh_wide_tables.lengthen_codes(self._tables, self.memory[element], element)
 
     def _remove(self, slots: np.ndarray) -> None:
-        lsh_wide_tables.remove(self._tables, slots, self._chunk(slots.size))
+        lsh_wide_tables.remove(self._tables, slots, self._chunk(slots.shape[1]))
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         reach = math.inf if self._reach is None else self._reach
@@ -133,9 +133,8 @@ class WideLSHIndex(Index):
         return sum(array.nbytes for array in self._tables) - self._tables.slots.nbytes
 
     def _chunk(self, rows: int) -> np.ndarray:
-        """Where to note what happens to so many rows."""
-        size = lsh_wide_tables.note_size(self.settings.tables)
-        return NO_CHUNK if self._open_log is None else self._open_log.chunk(rows * size)
+        """Where to note what happens to so many rows of each element."""
+        return self._log_chunk(rows * lsh_wide_tables.note_size(self.settings.tables))
 
     def _structure(self) -> dict[str, np.ndarray]:
         """Without the sketches, which follow from the rows."""

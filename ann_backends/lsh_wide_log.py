@@ -16,7 +16,6 @@ from ann_backends.lsh_wide_tables import (
     BLOCK,
     CODES,
     DROPPED,
-    ELEMENT,
     FINDABLE,
     FREE,
     LARGEST,
@@ -46,6 +45,7 @@ from ann_backends.lsh_wide_tables import (
     write,
 )
 from ann_backends.sketch import LANES, copy_lane
+from ann_backends.uncounted import UNCOUNTED
 
 
 @dataclasses.dataclass(eq=False)
@@ -105,7 +105,7 @@ def _members(index: Tables, element: int) -> np.ndarray:
     return index.members[element, : index.state[element, FINDABLE]]
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def sketch_members(index: Tables, words: np.ndarray, b: int) -> None:
     """Put the sketches of all members where the members stand."""
     tables = index.records.shape[2] // 2
@@ -117,37 +117,39 @@ def sketch_members(index: Tables, words: np.ndarray, b: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def redo(index: Tables, memory: np.ndarray, log: np.ndarray) -> None:
+def redo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
     """Make again all that `undo` took back."""
-    end, tables = log[0], index.records.shape[2] // 2
+    tables = index.records.shape[2] // 2
     codes = np.empty(tables, np.int32)
-    log[0] = 1
-    while log[0] < end:
-        b, slot = log[log[0] + ELEMENT], log[log[0] + SLOT]
-        if slot < 0:
-            unlist(index, b, -1 - slot, log)
-        else:
-            for t in range(tables):
-                codes[t] = log[log[0] + PARTS + PART * t + OLD_CODE]
-            write(index, memory[b], b, slot, codes, log)
+    for b in range(chunk.shape[0]):
+        words, log, end = memory[b], chunk[b], chunk[b, 0]
+        log[0] = 1
+        while log[0] < end:
+            slot = log[log[0] + SLOT]
+            if slot < 0:
+                unlist(index, b, -1 - slot, log)
+            else:
+                for t in range(tables):
+                    codes[t] = log[log[0] + PARTS + PART * t + OLD_CODE]
+                write(index, words, b, slot, codes, log)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def undo(index: Tables, memory: np.ndarray, log: np.ndarray) -> None:
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def undo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] // 2)
-    for at in range(log[0] - size, 0, -size):
-        words = memory[log[at + ELEMENT]]
-        if log[at + SLOT] < 0:
-            _take_back_removal(index, words, log, at)
-        else:
-            _take_back_write(index, words, log, at)
+    for b in range(chunk.shape[0]):
+        for at in range(chunk[b, 0] - size, 0, -size):
+            if chunk[b, at + SLOT] < 0:
+                _take_back_removal(index, memory[b], b, chunk[b], at)
+            else:
+                _take_back_write(index, memory[b], b, chunk[b], at)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _take_back_write(index: Tables, words: np.ndarray, log: np.ndarray, at: int) -> None:
-    b, slot = log[at + ELEMENT], log[at + SLOT]
-    records, state, tables = index.records, index.state, index.records.shape[2] // 2
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _take_back_write(index: Tables, words: np.ndarray, b: int, log: np.ndarray, at: int) -> None:
+    slot, records, state = log[at + SLOT], index.records, index.state
+    tables = records.shape[2] // 2
     state[b, WRITTEN] -= 1
     index.recent[b, state[b, WRITTEN] % RECENT] = log[at + OLDEST]
     for t in range(tables - 1, -1, -1):
@@ -166,10 +168,9 @@ def _take_back_write(index: Tables, words: np.ndarray, log: np.ndarray, at: int)
         records[b, slot, LISTED] = 0
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _take_back_removal(index: Tables, words: np.ndarray, log: np.ndarray, at: int) -> None:
-    b, slot = log[at + ELEMENT], -1 - log[at + SLOT]
-    records, state = index.records, index.state
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _take_back_removal(index: Tables, words: np.ndarray, b: int, log: np.ndarray, at: int) -> None:
+    slot, records, state = -1 - log[at + SLOT], index.records, index.state
     for t in range(records.shape[2] // 2 - 1, -1, -1):
         _return(index, words, b, t, slot, log[at + PARTS + PART * t + OLD_PLACE])
     # The member that took its place still stands in its own, behind the others.
@@ -180,7 +181,7 @@ def _take_back_removal(index: Tables, words: np.ndarray, log: np.ndarray, at: in
     records[b, slot, LISTED] = place + 1
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped: int) -> None:
     """Take the newest row out of the bucket of its code; undoes what entering it did."""
     tables, state = index.records.shape[2] // 2, index.state
@@ -201,7 +202,7 @@ def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped:
             state[b, FREE] = block
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _return(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Put a row in its place again, if it had one; undoes what leaving the bucket did."""
     if place == 0:

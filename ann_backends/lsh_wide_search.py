@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 
 from ann_backends import ranking
+from ann_backends.best import LISTED as MOST_LISTED
+from ann_backends.best import keep_best
 from ann_backends.lsh_wide_tables import (
     AXES,
     BITS,
@@ -83,11 +85,18 @@ def search(
     prepared = np.empty((index.sketches.shape[1], QUERY_NUMBERS), np.int16)
     found = np.empty((num_heads, max(RERANKED, 2 * k)), np.int64)
     best = np.empty(found.shape[1], np.float32)
+    # Many are kept in heaps (`best`): when each came, which have come, the scores of the best k.
+    many = found.shape[1] > MOST_LISTED
+    arrivals = np.zeros(found.shape[1] + 1 if many else 0, np.int64)
+    seen = np.zeros(memory.shape[1] if many else 0, np.uint32)
+    nearest = np.empty(k if many else 0, np.float32)
     for b in range(batch_size):
         found[:] = -1
         bits, rows, own_queries = index.state[b, BITS], memory[b], queries[b]
         for h in range(num_heads):
-            best[:] = -np.inf
+            best[:] = nearest[:] = -np.inf
+            arrivals[:] = 0
+            heaps = arrivals, seen, b * num_heads + h + 1, nearest
             encode(index, b, own_queries, h, products, codes)
             prepare_query(own_queries[h], prepared)
             asked = rows, own_queries, h, prepared
@@ -100,11 +109,23 @@ def search(
                 doubtful = number if code == close[0] else doubtful
             distances[:number] = 0
             listed = blocks[0][:number], blocks[1][:number]
-            _scan(index, b, listed, distances, reach, k, (equal, doubtful), asked, found[h], best)
+            _scan(
+                index,
+                b,
+                listed,
+                distances,
+                reach,
+                k,
+                (equal, doubtful),
+                asked,
+                heaps,
+                found[h],
+                best,
+            )
             number = 0
             for t in range(tables):
                 coordinates = products[t * (products.size // tables) :]
-                farthest = _farthest(reach, best[best.size - k])
+                farthest = _farthest(reach, _kth(best, nearest, k))
                 near, gaps = _codes_within(coordinates, bits, probes, farthest)
                 for code in near:  # before they are listed, which would wait for one after another
                     at = b * index.buckets.shape[1] + bucket_of(index, t, code)
@@ -116,7 +137,7 @@ def search(
                     number = _list_blocks(index, b, bucket_of(index, t, near[i]), *blocks, number)
                     distances[before:number] = gaps[i]
             listed = blocks[0][:number], blocks[1][:number]
-            _scan(index, b, listed, distances, reach, k, (equal, 0), asked, found[h], best)
+            _scan(index, b, listed, distances, reach, k, (equal, 0), asked, heaps, found[h], best)
             for slot in found[h]:
                 if slot >= 0:
                     _prefetch_row(index, memory, b, slot)
@@ -315,6 +336,7 @@ def _scan(
     k: int,
     special: tuple[float, int],
     asked: tuple[np.ndarray, np.ndarray, int, np.ndarray],
+    heaps: tuple[np.ndarray, np.ndarray, int, np.ndarray],
     found: np.ndarray,
     best: np.ndarray,
 ) -> None:
@@ -322,14 +344,16 @@ def _scan(
 
     distances: of the blocks' buckets; those beyond `reach`, as the k-th best then is, are left out.
     special: what a sketch of the query itself scores, and of how many blocks, the first ones, rows
-    whose sketches score that come before all others, the nearest first.
+    whose sketches score that come before all others, the nearest first. heaps: what `keep_best`
+    asks for, and the k best scores, the worst first; empty arrays where a list is kept.
     """
     blocks, fills = listed
     words, queries, h, prepared = asked
     equal, doubtful = special
+    arrivals, seen, now, nearest = heaps
     scores = np.empty(BLOCK, np.float32)
     for n in range(-BLOCKS_AHEAD, blocks.size):
-        farthest, ahead = _farthest(reach, best[best.size - k]), n + BLOCKS_AHEAD
+        farthest, ahead = _farthest(reach, _kth(best, nearest, k)), n + BLOCKS_AHEAD
         if ahead < blocks.size and distances[ahead] <= farthest:
             groups = (fills[ahead] + LANES - 1) // LANES
             prefetch_groups(index, group_of(index, b, blocks[ahead] * BLOCK), groups)
@@ -352,7 +376,33 @@ def _scan(
             if n < doubtful and abs(score - equal) <= ROUNDING:
                 score = np.float32(1 / (_squared_distance(words, slot, queries, h) + TINY))
             if score > best[0]:
-                keep(slot, score, found, best)
+                if nearest.size == 0:
+                    keep(slot, score, found, best)
+                elif seen[slot] != now:
+                    keep_best(slot, score, found, best, arrivals, seen, now)
+                    _keep_score(score, nearest)
+
+
+@njit(nogil=True, cache=True)
+def _kth(best: np.ndarray, nearest: np.ndarray, k: int) -> float:
+    """The score of the k-th best row so far, -inf if there are fewer."""
+    return nearest[0] if nearest.size else best[best.size - k]
+
+
+@njit(nogil=True, cache=True)
+def _keep_score(score: float, nearest: np.ndarray) -> None:
+    """Take a score into the best so far: a heap led by the worst."""
+    if score > nearest[0]:
+        parent = 0
+        while 2 * parent + 1 < nearest.size:
+            child = 2 * parent + 1
+            if child + 1 < nearest.size and nearest[child + 1] < nearest[child]:
+                child += 1
+            if nearest[child] >= score:
+                break
+            nearest[parent] = nearest[child]
+            parent = child
+        nearest[parent] = score
 
 
 @njit(nogil=True, cache=True)

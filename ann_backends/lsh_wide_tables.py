@@ -10,9 +10,7 @@ from numba import njit
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import CACHE_LINE, prefetch
 from ann_backends.sketch import FOUR, LANES, copy_lane, write_lane
-
-# Kernels that run once per row are compiled with `_nrt=False`: they count no references to arrays,
-# which took longer than all else. Whoever calls them holds the arrays; they may make none.
+from ann_backends.uncounted import UNCOUNTED
 
 # Rows per block, a multiple of LANES.
 BLOCK = 32
@@ -34,12 +32,12 @@ LISTED, CODES = 0, 1
 NEWEST, SIZE = range(2)
 # Columns of Tables.state.
 FINDABLE, BITS, WRITTEN, USED, FREE = range(5)
-# A log says of each row written or removed, in int32 numbers: its element; its slot, or -1 - slot
-# if it was removed; of one written, what stood in the places of `members` and `recent` that it
+# A log says of each row written or removed, in int32 numbers: its slot, or -1 - slot if it was
+# removed; of one written, what stood in the places of `members` and `recent` that it
 # took, in the first -1 if it was a member before; of one removed, its place in `members`. Then,
 # for each table, its code and place before, and the row that it made its new bucket drop, as
 # slot + 1, or NONE; NEW_BLOCK if it stands in a block never used before; STAYED where it was.
-ELEMENT, SLOT, MEMBER, OLDEST, PARTS = range(5)
+SLOT, MEMBER, OLDEST, PARTS = range(4)
 OLD_CODE, OLD_PLACE, DROPPED, PART = range(4)
 NONE, NEW_BLOCK, STAYED = 0, -1, -2
 
@@ -74,14 +72,14 @@ class Tables(NamedTuple):
     state: np.ndarray
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def prefetch_groups(index: Tables, group: int, number: int) -> None:
     size = index.sketches.shape[1] * LANES * FOUR
     for i in range(group * size, (group + number) * size, CACHE_LINE):
         prefetch(index.sketches, i)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def inverse_norm(words: np.ndarray, row: int) -> float:
     # Four sums, as each addition waits for the one before it.
     a = b = c = d = 0.0
@@ -96,7 +94,7 @@ def inverse_norm(words: np.ndarray, row: int) -> float:
     return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def encode(
     index: Tables, b: int, words: np.ndarray, row: int, products: np.ndarray, codes: np.ndarray
 ) -> None:
@@ -126,7 +124,7 @@ def encode(
             first, left = first + AXES, left - bits
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     """Of `size` coordinates from `first` on the largest in size, i: 2 i, or 2 i + 1 if positive."""
     nearest, largest = 0, coordinates[first]
@@ -139,25 +137,25 @@ def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     return 2 * nearest + int(largest > 0)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def bucket_of(index: Tables, table: int, code: int) -> int:
     """The bucket of a code, in buckets[b]."""
     return table * (index.buckets.shape[1] // (index.records.shape[2] // 2)) + code
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def group_of(index: Tables, b: int, place: int) -> int:
     """The group of sketches that a place, block * BLOCK + lane, is in."""
     return b * index.older.shape[1] * GROUPS + place // LANES
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def slot_at(index: Tables, b: int, place: int) -> int:
     """The row that stands in a place."""
     return index.slots[group_of(index, b, place), index.slots.shape[1] - 1, place % LANES]
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     """Append a row to the bucket of its code; in a full one it takes another's place.
 
@@ -189,7 +187,7 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     return noted
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Have a row stand in a place of a table, with its sketch."""
     index.records[b, slot, CODES + index.records.shape[2] // 2 + t] = place
@@ -198,7 +196,7 @@ def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: i
     write_lane(index.sketches, group, place % LANES, words, slot)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _leave(index: Tables, b: int, t: int, slot: int) -> None:
     """Take a row out of its bucket, if it is there; the bucket's last one takes its place."""
     tables, records = index.records.shape[2] // 2, index.records
@@ -225,14 +223,15 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     """Make the rows at `slots` [B, n] findable under their present codes, after the first `done`.
 
     Returns how many are done. If that is negative, the codes of the last one's element must be
-    lengthened before the next. log: what is done is noted in it, if it is not empty.
+    lengthened before the next. log: int32 [B, n], a log's chunk, in which what is done is noted;
+    n is 0 for none.
     """
     products = np.empty(index.axes.shape[1], memory.dtype)
     codes = np.empty((ROWS_AHEAD, index.records.shape[2] // 2), np.int32)
     return _update(index, memory, slots, done, log, products, codes)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _update(
     index: Tables,
     memory: np.ndarray,
@@ -245,6 +244,7 @@ def _update(
     """As `update`. products, codes: room for those of one row, and of ROWS_AHEAD."""
     n = slots.shape[1]
     for b in range(done // n, slots.shape[0]):
+        own_log = log[b]
         for first in range(max(0, done - b * n), n, ROWS_AHEAD):
             own = slots[b, first : first + ROWS_AHEAD]
             for slot in own:
@@ -256,13 +256,13 @@ def _update(
                     _prefetch_places(index, b, own[i], codes[i])
             for i in range(own.size):
                 if own[i] >= 0:
-                    write(index, memory[b], b, own[i], codes[i], log)
+                    write(index, memory[b], b, own[i], codes[i], own_log)
             if _is_crowded(index, b, index.state[b, BITS]):
                 return -(b * n + first + own.size)
     return slots.size
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> None:
     """Ask for the sketches that a row leaves and for those that it joins."""
     tables = codes.size
@@ -279,7 +279,7 @@ def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> Non
         prefetch_groups(index, group_of(index, b, new), 1)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def write(
     index: Tables, words: np.ndarray, b: int, slot: int, codes: np.ndarray, log: np.ndarray
 ) -> None:
@@ -288,7 +288,7 @@ def write(
     turn, at = state[b, WRITTEN] % RECENT, 0
     known = records[b, slot, LISTED] > 0
     if log.size > 0:
-        at = _next_note(log, b, slot, tables)
+        at = _next_note(log, slot, tables)
         log[at + MEMBER] = -1 if known else index.members[b, state[b, FINDABLE]]
         log[at + OLDEST] = index.recent[b, turn]
     if not known:
@@ -309,22 +309,22 @@ def write(
     state[b, WRITTEN] += 1
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True, _nrt=False)
-def _next_note(log: np.ndarray, b: int, slot: int, tables: int) -> int:
+@njit(nogil=True, cache=True, **UNCOUNTED)
+def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
     log[0] += note_size(tables)
-    log[at + ELEMENT], log[at + SLOT] = b, slot
+    log[at + SLOT] = slot
     return at
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member, that stands in no table yet."""
     index.members[b, index.state[b, FINDABLE]] = slot
@@ -343,18 +343,19 @@ def list_all(index: Tables) -> None:
 def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable. log: as in `update`."""
     for b in range(slots.shape[0]):
+        own_log = log[b]
         for slot in slots[b]:
             if slot >= 0 and index.records[b, slot, LISTED] > 0:
-                unlist(index, b, slot, log)
+                unlist(index, b, slot, own_log)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records, state = index.records, index.state
     at, tables, place = 0, records.shape[2] // 2, records[b, slot, LISTED] - 1
     if log.size > 0:
-        at = _next_note(log, b, -1 - slot, tables)
+        at = _next_note(log, -1 - slot, tables)
         log[at + MEMBER] = place
     for t in range(tables):
         if log.size > 0:
@@ -390,7 +391,7 @@ def lengthen_codes(index: Tables, words: np.ndarray, b: int) -> None:
         _refill(index, words, b, bits)
 
 
-@njit(nogil=True, cache=True, _nrt=False)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     buckets, tables = index.buckets.shape[1], index.records.shape[2] // 2
     return index.state[b, FINDABLE] > LOAD << bits and tables << bits < buckets

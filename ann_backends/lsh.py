@@ -192,7 +192,9 @@ class LSHIndex(Index):
             lsh_log.undo(self._tables, entry)
 
     def _element_problem(self, element: int) -> str:
-        return lsh_log.problem(self._tables, element, self._least_bits)
+        problem = lsh_log.problem(self._tables, element, self._least_bits)
+        members = lsh_log.members_of(self._tables, element)
+        return problem or lsh_log.problem_of_rows(members, self.memory[element])
 
 
 def bits_for(rows: int) -> int:

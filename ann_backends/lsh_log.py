@@ -58,7 +58,7 @@ class Filling:
         """As the element is filled now."""
         bits = int(index.bits[element])
         lines = _buckets(index, element)[:, : 1 << bits].copy()
-        return cls(element, bits, lines, index.records[element, _members(index, element), HOME:])
+        return cls(element, bits, lines, index.records[element, members_of(index, element), HOME:])
 
     def exchange(self, index: Tables) -> None:
         """Fill the element so, and become what it was."""
@@ -67,7 +67,7 @@ class Filling:
         lines[:, : 1 << now.bits] = 0
         lines[:, : 1 << self.bits] = self.lines
         index.bits[self.element] = self.bits
-        index.records[self.element, _members(index, self.element), HOME:] = self.records
+        index.records[self.element, members_of(index, self.element), HOME:] = self.records
         self.bits, self.lines, self.records = now.bits, now.lines, now.records
 
     @property
@@ -81,7 +81,8 @@ def _buckets(index: Tables, element: int) -> np.ndarray:
     return index.lines[element].reshape(index.records.shape[2] - CODES, -1, ROOM)
 
 
-def _members(index: Tables, element: int) -> np.ndarray:
+def members_of(index: Tables, element: int) -> np.ndarray:
+    """The findable rows of an element."""
     return index.members[element, : index.findable[element]]
 
 
@@ -181,7 +182,7 @@ def problem(index: Tables, element: int, least_bits: int) -> str:
         return f"{findable} findable rows with codes of {bits} bits"
     if not 0 <= index.written[element] < 2**62:
         return f"{index.written[element]} writes"
-    recent, members = index.recent[element], _members(index, element)
+    recent, members = index.recent[element], members_of(index, element)
     if not (((recent >= 0) & (recent < number)).all()):
         return "a row written last that is none"
     if not ((members >= 0) & (members < number)).all():
@@ -196,6 +197,11 @@ def problem(index: Tables, element: int, least_bits: int) -> str:
     if ((homes < 0) | (homes >= tables)).any() or ((codes < 0) | (codes >= 1 << most_bits)).any():
         return "a member without a home or code"
     return _problem_of_buckets(index, element)
+
+
+def problem_of_rows(members: np.ndarray, words: np.ndarray) -> str:
+    """What is wrong with the words [N, W] of the members; empty if they are finite."""
+    return "" if np.isfinite(words[members]).all() else "NaN or infinite values in a findable row"
 
 
 def _problem_of_buckets(index: Tables, element: int) -> str:

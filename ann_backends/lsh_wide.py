@@ -29,6 +29,7 @@ import numpy as np
 from ann_backends import checks, lsh_wide_log, lsh_wide_tables
 from ann_backends.index import Index
 from ann_backends.log import Log
+from ann_backends.lsh_log import problem_of_rows
 from ann_backends.lsh_wide_search import search
 from ann_backends.lsh_wide_tables import (
     AXES,
@@ -143,7 +144,7 @@ class WideLSHIndex(Index):
 
     def _take_element(self, element: int, part: dict[str, np.ndarray]) -> None:
         super()._take_element(element, part)
-        if not self._element_problem(element):
+        if not lsh_wide_log.problem(self._tables, element, self._least_bits):
             lsh_wide_log.sketch_members(self._tables, self.memory[element], element)
 
     def _note_rebuild(self, element: int, log: Log) -> None:
@@ -158,7 +159,9 @@ class WideLSHIndex(Index):
             lsh_wide_log.undo(self._tables, self.memory, entry)
 
     def _element_problem(self, element: int) -> str:
-        return lsh_wide_log.problem(self._tables, element, self._least_bits)
+        problem = lsh_wide_log.problem(self._tables, element, self._least_bits)
+        members = lsh_wide_log.members_of(self._tables, element)
+        return problem or problem_of_rows(members, self.memory[element])
 
 
 def bits_for(rows: int) -> int:

@@ -71,7 +71,7 @@ class Filling:
             element,
             _buckets(index, element)[:, : 1 << state[BITS]].copy(),
             index.older[element, : 1 + state[USED]].copy(),
-            index.records[element, _members(index, element), CODES:],
+            index.records[element, members_of(index, element), CODES:],
             index.recent[element].copy(),
             state,
         )
@@ -83,7 +83,7 @@ class Filling:
         buckets[:, : 1 << now.state[BITS]] = 0
         buckets[:, : self.buckets.shape[1]] = self.buckets
         index.older[element, : self.older.size] = self.older
-        index.records[element, _members(index, element), CODES:] = self.records
+        index.records[element, members_of(index, element), CODES:] = self.records
         index.recent[element] = self.recent
         index.state[element] = self.state
         sketch_members(index, memory[element], element)
@@ -101,7 +101,8 @@ def _buckets(index: Tables, element: int) -> np.ndarray:
     return index.buckets[element].reshape(index.records.shape[2] // 2, -1, 2)
 
 
-def _members(index: Tables, element: int) -> np.ndarray:
+def members_of(index: Tables, element: int) -> np.ndarray:
+    """The findable rows of an element."""
     return index.members[element, : index.state[element, FINDABLE]]
 
 
@@ -235,7 +236,7 @@ def problem(index: Tables, element: int, least_bits: int) -> str:
         return f"{findable} findable rows with codes of {bits} bits"
     if not (0 <= written < 2**62 and 0 <= used < index.older.shape[1]):
         return f"{written} writes, {used} blocks"
-    recent, members = index.recent[element], _members(index, element)
+    recent, members = index.recent[element], members_of(index, element)
     if not ((recent >= -1) & (recent < number)).all():
         return "a row written last that is none"
     if not ((members >= 0) & (members < number)).all():

@@ -17,6 +17,9 @@ from ann_backends.forest import (
     place_of,
 )
 from ann_backends.kd_forest import KDForestIndex
+from ann_backends.lsh_wide import WideLSHIndex
+from ann_backends.lsh_wide_tables import CODES, FINDABLE, LISTED, SIZE, USED
+from ann_backends.sketch import LANES
 
 
 def structure_of(index: Index) -> dict[str, Any]:
@@ -30,11 +33,31 @@ def structure_of(index: Index) -> dict[str, Any]:
             b, slot = np.nonzero(rows)
             array = array[b, slot // 16, :, slot % 16] if array.size else array
         found[name] = array.tobytes()
+    if isinstance(index, WideLSHIndex):
+        found |= _wide_tables(index)
     found["insertions"] = index._insertions.tobytes()
     if isinstance(index, KDForestIndex):
         for b in range(index.batch_size):
             found[f"trees {b}"] = _trees(index._element(b))
     return found
+
+
+def _wide_tables(index: WideLSHIndex) -> dict[str, bytes]:
+    """The tables' parts in use, and the sketch and slot in each place where a row stands."""
+    own = {name: array.copy() for name, array in index._structure().items()}
+    for b in range(index.batch_size):
+        findable, used = own["state"][b, [FINDABLE, USED]]
+        own["members"][b, findable:] = own["older"][b, used + 1 :] = 0
+        own["records"][b, own["records"][b, :, LISTED] == 0] = 0
+        own["buckets"][b, own["buckets"][b, :, SIZE] == 0] = 0
+        places = own["records"][b, :, CODES + index.settings.tables :]
+        groups = index._tables.sketches.reshape(index.batch_size, -1, *group_shape(index))[b]
+        own[f"sketches {b}"] = groups[places[places > 0] // LANES, :, places[places > 0] % LANES]
+    return {name: array.tobytes() for name, array in own.items()}
+
+
+def group_shape(index: WideLSHIndex) -> tuple[int, ...]:
+    return index._tables.sketches.shape[1:]
 
 
 def _trees(forest: Forest) -> list[Any]:

@@ -18,6 +18,7 @@ from tests.ann_backends.test_ann_log import SETTINGS, Owner
 from tests.ann_backends.toy_backend.toy_ann_backend import Toy
 
 ALL: dict[str, Settings] = {**SETTINGS, "toy": Toy()}
+LSHS = ("lsh-rebuilds", "wide-rebuilds")
 
 
 def by_pickle(value: Any) -> Any:
@@ -56,7 +57,7 @@ def stood(owner: Owner) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["exact", "rebuilds", "sketch-rebuilds", "axes", "toy"])
+@pytest.mark.parametrize("name", ["exact", "rebuilds", "sketch-rebuilds", "axes", "toy", *LSHS])
 def test_a_copy_lives_as_the_original_would(name: str, way: str) -> None:
     """Both see the same changes afterwards; neither sees the other's."""
     for findable in ("all", "none"):
@@ -219,7 +220,19 @@ def resident() -> int:
 # Gathering elements.
 
 
-@pytest.mark.parametrize("name", ["exact", "forest", "rebuilds", "sketch-rebuilds", "axes", "toy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exact",
+        "forest",
+        "rebuilds",
+        "sketch-rebuilds",
+        "axes",
+        "toy",
+        "lsh-rebuilds",
+        "wide-rebuilds",
+    ],
+)
 def test_gathered_elements_live_on_as_they_would(name: str) -> None:
     """Picked, repeated, reordered, from two indexes, and beside empty ones."""
     owners = [Owner(ALL[name], (3, 80, 4), seed, "float64", findable="none") for seed in (0, 0)]
@@ -313,7 +326,7 @@ def test_a_state_of_another_index_is_refused_and_changes_nothing() -> None:
     assert structure_of(index) == before
 
 
-@pytest.mark.parametrize("name", ["forest", "one-tree", "sketch", "axes", "exact"])
+@pytest.mark.parametrize("name", ["forest", "one-tree", "sketch", "axes", "exact", *LSHS])
 def test_a_damaged_state_is_refused_or_harmless(name: str) -> None:
     """Numbers changed at random: a clear error, or an index that every call comes back from."""
     rng = np.random.default_rng(0)
@@ -344,7 +357,7 @@ def test_a_damaged_state_is_refused_or_harmless(name: str) -> None:
 
 
 def test_rows_that_are_not_finite_are_refused_with_their_state() -> None:
-    for name in ("exact", "forest", "toy"):
+    for name in ("exact", "forest", "toy", "lsh", "wide"):
         memory = np.ones((1, 6, 2))
         state = ALL[name].build(memory).state_dict()
         bad = memory.copy()
@@ -355,7 +368,7 @@ def test_rows_that_are_not_finite_are_refused_with_their_state() -> None:
 
 def test_a_state_may_hold_tensors() -> None:
     memory = np.random.default_rng(0).standard_normal((2, 30, 3))
-    for name in ("exact", "sketch", "toy"):
+    for name in ("exact", "sketch", "toy", *LSHS):
         index = ALL[name].build(memory)
         state = index.state_dict()
         state["insertions"] = torch.from_numpy(state["insertions"])

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import ann_backends
-from ann_backends import Exact, KDForest, Settings, similarity
+from ann_backends import LSH, Exact, KDForest, Settings, similarity
 from ann_backends.best import LISTED, keep_best
 from ann_backends.sketch import keep
 
 WIDE = KDForest(sketch=True, trees=3, leaf_size=20)
+WIDE_LSH = LSH(sketch=True, tables=2, probes=64, reach=0.4)
 
 
 @pytest.mark.parametrize("size", [LISTED + 1, 200, 1000])
@@ -32,9 +33,9 @@ def test_a_heap_keeps_the_rows_that_a_list_keeps(size: int) -> None:
         assert (np.sort(lists[0]) == np.sort(heaps[0])).all()
 
 
-@pytest.mark.parametrize("name", ["exact", "kd_forest", "wide", "ivf", "hnsw"])
+@pytest.mark.parametrize("name", ["exact", "kd_forest", "wide", "lsh", "wide-lsh", "ivf", "hnsw"])
 def test_all_rows_are_found_in_their_order(name: str) -> None:
-    settings: Settings | str = WIDE if name == "wide" else name
+    settings: Settings | str = {"wide": WIDE, "wide-lsh": WIDE_LSH}.get(name, name)
     if isinstance(settings, str) and ann_backends.available()[name] != "ready":
         pytest.skip(f"{name} is not installed")
     rng = np.random.default_rng(0)
@@ -62,7 +63,7 @@ def test_all_rows_are_found_in_their_order(name: str) -> None:
             np.testing.assert_allclose(values[b, :, :690], taken, rtol=1e-9)
 
 
-@pytest.mark.parametrize("settings", [WIDE, KDForest(), Exact()], ids=["wide", "forest", "exact"])
+@pytest.mark.parametrize("settings", [WIDE, KDForest(), Exact(), WIDE_LSH, LSH()], ids=str)
 def test_four_times_the_rows_take_no_sixteen_times_the_time(settings: Settings) -> None:
     rng = np.random.default_rng(0)
     took = []

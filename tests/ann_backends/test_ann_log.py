@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ann_backends
-from ann_backends import KDForest, Settings
+from ann_backends import LSH, KDForest, Settings
 from tests.ann_backends.index_structure import structure_of
 from tests.ann_backends.toy_backend.toy_ann_backend import Toy
 
@@ -26,6 +26,11 @@ SETTINGS: dict[str, Settings] = {
     "sketch": KDForest(sketch=True, leaf_size=5, trees=2),
     "sketch-rebuilds": KDForest(sketch=True, leaf_size=20, trees=2, rebuild_every=70),
     "axes": KDForest(principal_axes=True, leaf_size=4, rebuild_every=90),
+    "lsh": LSH(),
+    "lsh-rebuilds": LSH(tables=3, probes=2, rebuild_every=50),
+    "lsh-crowds": LSH(tables=2, bits=1),
+    "wide": LSH(sketch=True, tables=1, bits=10, probes=256, reach=0.5),
+    "wide-rebuilds": LSH(sketch=True, tables=3, probes=4, rebuild_every=70),
 }
 
 
@@ -97,7 +102,7 @@ class Owner:
 
 
 def metrics(settings: Settings) -> list[str]:
-    return ["cosine"] if getattr(settings, "sketch", False) else ["cosine", "l2"]
+    return ["cosine"] if getattr(settings, "sketch", False) else list(settings.metrics)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -128,7 +133,9 @@ def test_logs_are_taken_back_and_made_again_to_the_bit(name: str, dtype: str) ->
                     assert owner.all() == states[where]
 
 
-@pytest.mark.parametrize("name", ["exact", "rebuilds", "sketch-rebuilds"])
+@pytest.mark.parametrize(
+    "name", ["exact", "rebuilds", "sketch-rebuilds", "lsh-rebuilds", "wide-rebuilds"]
+)
 def test_what_comes_after_a_way_back_is_as_without_it(name: str) -> None:
     """An index taken back lives on as its copy from then does, of which nothing was taken back."""
     owner = Owner(SETTINGS[name], (2, 120, 4), 1, "float32")

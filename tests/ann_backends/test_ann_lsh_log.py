@@ -1,4 +1,4 @@
-"""An lsh index is a value: carried across logs, copied, put into a file, shared by threads."""
+"""lsh carried across its logs in the settings that models use, in crowds, and at what cost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ann_backends import LSH
-from ann_backends.log import Log
-from ann_backends.lsh import LSHIndex
-from ann_backends.lsh_wide import WideLSHIndex
-from ann_backends.lsh_wide_tables import CODES, FINDABLE, LANES, LISTED, SIZE, USED
+from ann_backends import LSH, Log
+from ann_backends.lsh_wide_tables import LARGEST
+from tests.ann_backends.index_structure import structure_of
 
 BATCH, ROWS, WORD = 2, 400, 6
 # The defaults, the README's two, few and many tables, codes of fixed length, frequent rebuilds.
@@ -27,34 +25,6 @@ CHOSEN: dict[str, dict[str, Any]] = {
 }
 
 
-def structure(index: LSHIndex | WideLSHIndex) -> dict[str, np.ndarray]:
-    """All that may influence an answer; sketches and what only looks like structure left out."""
-    own = {name: array.copy() for name, array in index._structure().items()}
-    if isinstance(index, WideLSHIndex):
-        tables = index._tables
-        for b in range(index.batch_size):
-            findable, used = tables.state[b, FINDABLE], tables.state[b, USED]
-            own["members"][b, findable:] = own["older"][b, used + 1 :] = 0
-            own["records"][b, tables.records[b, :, LISTED] == 0] = 0
-            own["buckets"][b, tables.buckets[b, :, SIZE] == 0] = 0
-            own[f"sketches {b}"] = sketches(index, b)
-    return own | {"insertions": index._insertions.copy(), "rebuilds": np.array(index._rebuilds)}
-
-
-def sketches(index: WideLSHIndex, b: int) -> np.ndarray:
-    """The sketch and slot in each place where a row stands: int8 [members, L, (W / 4 + 1) * 4]."""
-    tables, number = index._tables, index.settings.tables
-    groups = tables.sketches.reshape(index.batch_size, -1, *tables.sketches.shape[1:])[b]
-    members = tables.members[b, : tables.state[b, FINDABLE]]
-    places = tables.records[b, members, CODES + number :]
-    found = groups[places // LANES, :, places % LANES].reshape(*places.shape, groups[0, :, 0].size)
-    return np.where(places[..., None] > 0, found, 0)
-
-
-def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-
-
 class History:
     """An index, its memory, and what both were before each of the logs, and after the last."""
 
@@ -66,9 +36,9 @@ class History:
         self.logs: list[Log] = []
         self.states = [self.state()]
 
-    def state(self) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    def state(self) -> tuple[np.ndarray, dict[str, Any], tuple[np.ndarray, np.ndarray]]:
         answer = self.index.search(self.queries, 7)
-        return self.memory.copy(), structure(self.index), answer
+        return self.memory.copy(), structure_of(self.index), answer
 
     def change(self, operations: int) -> None:
         """Some random operations, most of them updates as a model makes them."""
@@ -107,14 +77,14 @@ class History:
             memory, known, answer = self.states[at]
             self.memory[:] = memory
             self.index.carry(log, forward=not back)
-            assert same(structure(self.index), known)
+            assert structure_of(self.index) == known
             found = self.index.search(self.queries, 7)
             assert all(map(np.array_equal, found, answer))
         while at:
             at -= 1
             self.memory[:] = self.states[at][0]
             self.index.carry(self.logs[at], forward=False)
-            assert same(structure(self.index), self.states[at][1])
+            assert structure_of(self.index) == self.states[at][1]
         self.logs.clear()
 
 
@@ -132,3 +102,65 @@ def test_changes_are_taken_back_and_made_again_to_the_bit(
     history.states = history.states[:1]
     history.log(60)
     history.walk(3)
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_rows_that_a_full_bucket_dropped_come_back(tables: int) -> None:
+    """More rows in one bucket than it holds: which are dropped, and come back, is the same."""
+    rng = np.random.default_rng(0)
+    number = LARGEST + 200
+    memory = rng.standard_normal((1, number, WORD)).astype(np.float32)
+    index = LSH(sketch=True, tables=tables, bits=0).build(memory)
+    queries = rng.standard_normal((1, 3, WORD)).astype(np.float32)
+    states, rows, logs = [structure_of(index)], [memory.copy()], []
+    answers = [index.search(queries, 9)]
+    for _ in range(4):
+        logs.append(index.start_log())
+        for _ in range(15):
+            slots = rng.integers(-1, number, (1, 20))
+            index.remove(slots[:, :4])
+            memory[0, slots[0, slots[0] >= 0]] = rng.standard_normal(WORD)
+            index.update(slots)
+        index.stop_log()
+        states.append(structure_of(index))
+        rows.append(memory.copy())
+        answers.append(index.search(queries, 9))
+    for goals, forward in ((range(3, -1, -1), False), (range(4), True), (range(3, -1, -1), False)):
+        for goal in goals:
+            at = goal + forward
+            memory[:] = rows[at]
+            index.carry(logs[goal], forward=forward)
+            assert structure_of(index) == states[at]
+            assert all(map(np.array_equal, index.search(queries, 9), answers[at]))
+
+
+@pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+def test_a_log_changes_nothing_about_what_happens(chosen: dict[str, Any]) -> None:
+    """Codes lengthen at the same moments, in the middle of a call as well."""
+    logged, free = (History("none", "float32", 3, chosen) for _ in range(2))
+    log = logged.index.start_log()
+    every = np.tile(np.arange(ROWS), (BATCH, 1))
+    for history in (logged, free):
+        history.index.update(every[:, :130].copy())
+        history.change(50)
+        history.index.update(every)
+        history.change(20)
+    assert structure_of(logged.index) == structure_of(free.index)
+    logged.index.stop_log()
+    logged.index.carry(log, forward=False)
+    assert logged.index.stats()["findable"] == [0, 0]
+
+
+@pytest.mark.parametrize("sketch", [False, True])
+def test_a_log_is_as_small_as_what_happened(sketch: bool) -> None:
+    """An almost empty index of a million rows, whose codes get longer while it is logged."""
+    memory = np.zeros((1, 1 << 20, WORD), np.float32)
+    index = LSH(sketch=sketch, tables=1).build(memory, findable="none")
+    memory[:, :1000] = np.random.default_rng(0).standard_normal((1000, WORD))
+    log = index.start_log()
+    for first in range(0, 1000, 20):
+        index.update(np.arange(first, first + 20)[None])
+    index.stop_log()
+    assert log.nbytes < 500_000
+    index.carry(log, forward=False)
+    assert (index.search(memory[:, :1].copy(), 4)[0] == -1).all()

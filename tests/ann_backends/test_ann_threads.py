@@ -9,7 +9,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from ann_backends import Exact, KDForest, Settings
+from ann_backends import LSH, Exact, KDForest, Settings
 
 THREADS = 4
 
@@ -32,6 +32,11 @@ def threads_take_turns_often():
         (KDForest(principal_axes=True), 4),
         (Exact(), 4),
         (Exact(), 300),
+        (LSH(), 4),
+        (LSH(tables=2), 500),
+        (LSH(sketch=True, tables=1, probes=64), 4),
+        (LSH(sketch=True, tables=2, probes=64, reach=0.5), 4),
+        (LSH(sketch=True, tables=1, probes=64, reach=0.5), 200),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from numba import njit
 from ann_backends import checks, copies
 from ann_backends.buffers import copy_changed, lazy_copy, lazy_zeros
 from ann_backends.log import Log, Snapshot, Touched
-from ann_backends.metric import METRICS
+from ann_backends.metric import METRICS, longest
 
 FINDABLE = ("all", "none")
 # Rows announced per call when a whole memory is indexed: bounds the temporary list of slots.
@@ -68,8 +68,9 @@ class Index(abc.ABC):
     metric: "cosine" or "l2", as `similarity` defines them.
 
     Candidates may come from stale structure, but ranking always uses the present rows, so a poor
-    index costs recall and nothing else. Rows must be finite when they are announced, and for "l2"
-    squared distances must fit the precision too.
+    index costs recall and nothing else. Rows must be finite when they are announced, and rows and
+    queries of a norm that the metric can be computed from: at most 1e150 in double precision, in
+    single 1e37 for cosine and 1e18 for l2.
 
     Bad arguments raise ValueError or TypeError and leave the index as it was.
 
@@ -107,6 +108,7 @@ class Index(abc.ABC):
         checks.choice("metric", metric, settings.metrics)
         checks.choice("findable", findable, FINDABLE)
         self.metric = metric
+        self._longest = longest(metric, self.memory.dtype)
         self.batch_size, self.memory_size, self.word_size = self.memory.shape
         self._lazy = findable == "none"
         self._rebuild_every = settings.rebuild_every or self.memory_size
@@ -115,7 +117,7 @@ class Index(abc.ABC):
         self._open_log: Log | None = None
         self._unlogged = np.empty((self.batch_size, 0), np.int32)
         if findable == "all":
-            checks.finite_memory(self.memory)
+            checks.finite_memory(self.memory, self._longest)
         # bool [B, N], the findable rows of a backend that is not reversible.
         tracked = 0 if settings.reversible else self.memory_size
         self._tracked_rows = self._zeros((self.batch_size, tracked), np.bool_)
@@ -128,9 +130,10 @@ class Index(abc.ABC):
         """Index anew the rows at `slots`, int64 [B, n] in [-1, N); from now on they are findable.
 
         -1 is padding and does nothing; duplicates are allowed. An element is rebuilt when it has
-        seen `rebuild_every` insertions since it was last built.
+        seen `rebuild_every` insertions since it was last built. A row that is not finite, or too
+        long, raises ValueError: nothing has been indexed then, and the index is as it was.
         """
-        checked = checks.slots(slots, self.memory)
+        checked = checks.announced(slots, self.memory, self._longest)
         self._note_rows(checked, findable=True)
         self._update(checked)
         if _count_insertions(checked, self._insertions, self._rebuild_every):
@@ -150,7 +153,7 @@ class Index(abc.ABC):
         [B, H, k] of the memory's dtype. Where fewer than k rows are findable the tail is -1 with
         similarity -inf.
         """
-        checked = checks.queries(queries, self.memory)
+        checked = checks.queries(queries, self.memory, self._longest)
         k = checks.integer("k", k, 1, self.memory_size)
         shape = (checked.shape[0], checked.shape[1], k)
         slots = np.empty(shape, np.int64)

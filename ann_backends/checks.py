@@ -50,6 +50,14 @@ def finite_memory(array: np.ndarray, longest: float) -> None:
         )
 
 
+def short_rows(name: str, array: np.ndarray, longest: float) -> None:
+    """Refuse NaN, infinite and too long rows [..., W]."""
+    rows = np.ascontiguousarray(array).reshape(-1, array.shape[-1])
+    bad = _first_bad_row(rows, longest)
+    if bad >= 0:
+        raise ValueError(f"{name}: got {_what_is_bad(rows[bad])}, {_row_expected(longest)}")
+
+
 def queries(value: object, like: np.ndarray, longest: float) -> np.ndarray:
     """Finite contiguous queries [B, H, W], none of a norm above `longest`.
 
@@ -65,10 +73,7 @@ def queries(value: object, like: np.ndarray, longest: float) -> np.ndarray:
     if array.dtype != like.dtype:
         raise TypeError(f"queries: got dtype {array.dtype}, expected {like.dtype} as the memory's")
     array = np.ascontiguousarray(array)
-    rows = array.reshape(-1, word_size)
-    bad = _first_bad_row(rows, longest)
-    if bad >= 0:
-        raise ValueError(f"queries: got {_what_is_bad(rows[bad])}, {_row_expected(longest)}")
+    short_rows("queries", array, longest)
     return array
 
 

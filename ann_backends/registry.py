@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import importlib
 import importlib.util
 import sys
@@ -118,7 +117,9 @@ def load(name: str) -> type:
         return entry.target
     module, _, class_name = entry.target.partition(":")
     try:
-        found = functools.reduce(getattr, class_name.split("."), importlib.import_module(module))
+        found: Any = importlib.import_module(module)
+        for part in class_name.split("."):
+            found = getattr(found, part)
     except Exception as error:
         raise ImportError(_why_not_loaded(name, entry, error), name=module) from error
     if not isinstance(found, type):

@@ -131,8 +131,9 @@ class Trace:
                 came = header["format"], header["version"]
                 if came != (FORMAT, VERSION):
                     raise ValueError(f"format and version: got {reprlib.repr(came)}")
-                fields = {name: header[name] for name in ("memory_size", "k", "metric", "info")}
-                return cls(**fields, **arrays)
+                fields: dict[str, Any] = {**arrays}
+                fields |= {name: header[name] for name in ("memory_size", "k", "metric", "info")}
+                return cls(**fields)
             except Exception as error:  # bytes of others can fail in any way
                 said = str(error) or type(error).__name__
                 raise ValueError(f"{os.fspath(path)}: {said}; {expected}") from error

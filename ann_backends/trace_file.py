@@ -29,11 +29,11 @@ def write(path: str | os.PathLike[str], header: Any, arrays: Mapping[str, np.nda
     as it was then, and nothing is left beside it.
     """
     path = Path(path)
-    text = np.array(json.dumps(header))
+    members: dict[str, Any] = {HEADER: np.array(json.dumps(header)), **arrays}
     temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.unfinished")
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **{HEADER: text}, **arrays)
+            np.savez_compressed(file, **members)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -41,7 +41,7 @@ def write(path: str | os.PathLike[str], header: Any, arrays: Mapping[str, np.nda
         failure = _os_error(error)
         if failure is None:
             raise
-        needed = text.nbytes + sum(array.nbytes for array in arrays.values())
+        needed = sum(array.nbytes for array in members.values())
         message = f"{os.strerror(failure.errno or errno.EIO)}: a trace of up to {needed} bytes"
         with contextlib.suppress(OSError):
             message += f", {shutil.disk_usage(path.parent).free} bytes are free"

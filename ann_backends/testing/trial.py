@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import pickle
 import random
 from collections.abc import Callable
 from typing import Any
@@ -233,9 +234,8 @@ def leaving_alone(memory: np.ndarray, call: Callable[[], Any]) -> Any:
 
 
 def _process_state() -> dict[str, Any]:
-    kind, *numbers = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
-        "NumPy's global generator": (kind, bytes(numbers[0]), *numbers[1:]),
+        "NumPy's global generator": pickle.dumps(np.random.get_state()),  # noqa: NPY002
         "Python's global generator": random.getstate(),
         "NumPy's way with floating-point errors": np.geterr(),
         "the working directory": os.getcwd(),

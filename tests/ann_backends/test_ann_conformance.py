@@ -247,7 +247,7 @@ class Caching(ExactIndex):
         asked, number, answer = self.last
         if asked is None or number != k or not np.array_equal(asked, queries):
             answer = super().search(queries, k)
-            self.last = (queries, k, answer)
+            self.last = (queries.copy(), k, answer)
         return answer
 
     def _update(self, slots: np.ndarray) -> None:

@@ -2,26 +2,119 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ann_backends import checks
-from ann_backends.log import Touched
-
-if TYPE_CHECKING:
-    from ann_backends.index import Index, Settings
+from ann_backends.log import Log, Touched
 
 # What a state says of the index that it is of, and must be the same in one that loads it.
 SAME = ("name", "metric", "seed", "shape", "dtype")
 
 
-def gather(
-    memory: npt.ArrayLike, sources: Sequence[tuple[Index, int] | None], like: Index
-) -> Index:
+class Copied(abc.ABC):
+    """What is copied of an `Index`, which says what all of this is, and the ways to do it."""
+
+    growing: ClassVar[frozenset[str]]
+
+    settings: Any
+    memory: np.ndarray
+    seed: int
+    metric: str
+    batch_size: int
+    memory_size: int
+    _given: npt.ArrayLike
+    _lazy: bool
+    _insertions: np.ndarray
+    _rebuilds: int
+    _open_log: Log | None
+    _tracked_rows: np.ndarray
+
+    @abc.abstractmethod
+    def update(self, slots: npt.ArrayLike) -> None:
+        """See `Index`."""
+
+    @abc.abstractmethod
+    def remove(self, slots: npt.ArrayLike) -> None:
+        """See `Index`."""
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """See `Index`."""
+
+    @abc.abstractmethod
+    def _structure(self) -> dict[str, np.ndarray]: ...
+
+    @abc.abstractmethod
+    def _take_element(self, element: int, part: dict[str, np.ndarray]) -> None: ...
+
+    @abc.abstractmethod
+    def _element_problem(self, element: int) -> str: ...
+
+    @abc.abstractmethod
+    def _fill(self) -> None: ...
+
+    @abc.abstractmethod
+    def _update(self, slots: np.ndarray) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The index without its memory: copied arrays, strings, numbers and dicts of them.
+
+        What may be assigned, such as `checks`, is no part of it, as settings are not.
+        """
+        return {
+            **_described(self),
+            "rebuilds": self._rebuilds,
+            "insertions": self._insertions.copy(),
+            "structure": {name: array.copy() for name, array in self._structure().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the index that `state`, from `state_dict`, is of; the rows are those it had.
+
+        Settings, seed, metric and the memory's shape and dtype must be those of that index. Arrays
+        may be CPU tensors as well. What does not fit, or does not hang together, raises ValueError
+        and changes nothing.
+        """
+        _load(self, state)
+
+    def __copy__(self: T) -> T:
+        return _copied(self, self._given)
+
+    def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
+        made = _copied(self, _copied_memory(self._given, memo))
+        memo[id(self)] = made
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        how = self.settings, self._given, self.seed, self.metric, self._lazy, _assigned(self)
+        return _restored, (type(self), *how, self.state_dict())
+
+    def _announce(self, touched: Touched) -> None:
+        """Make those rows findable, as they are now, that were so on the other side; no others."""
+        now = self._tracked_rows.reshape(-1)[touched.places]
+        self.update(_by_element(self, touched.places[touched.findable]))
+        self.remove(_by_element(self, touched.places[~touched.findable]))
+        touched.findable = now
+
+
+T = TypeVar("T", bound=Copied)
+
+
+def given(memory: Any) -> Any:
+    """What an owner's memory is known by, so that both are copied as one: itself.
+
+    Not the result of an operation of autograd, which cannot be copied and keeps its graph.
+    """
+    return memory if getattr(memory, "is_leaf", True) else memory.detach()
+
+
+def gather(memory: npt.ArrayLike, sources: Sequence[tuple[T, int] | None], like: T) -> T:
     """An index over `memory` whose elements are copies of elements of other indexes.
 
     memory: [B, N, W], the rows of the copied elements in their places already. sources: for each
@@ -32,16 +125,18 @@ def gather(
     An element of a reversible backend (see `Settings`) is copied to the bit, and answers there as
     it did. Elements of others are built anew from the rows that were findable.
     """
-    given = checks.memory(memory)
+    if not isinstance(like, Copied):
+        raise TypeError(f"like: got {type(like).__name__}, expected an index")
+    rows = checks.memory(memory)
     wanted = (len(sources), *like.memory.shape[1:])
-    if given.shape != wanted or given.dtype != like.memory.dtype:
+    if rows.shape != wanted or rows.dtype != like.memory.dtype:
         raise ValueError(
-            f"memory: got {given.dtype} {list(given.shape)}, "
+            f"memory: got {rows.dtype} {list(rows.shape)}, "
             f"expected {like.memory.dtype} {list(wanted)} for {len(sources)} sources"
         )
     for source in sources:
         if source is not None:
-            _check_source(*source, like)
+            _check_source(source, like)
     lazy = all(source is None or source[0]._lazy for source in sources)
     made = _empty(like, memory, lazy)
     for element, source in enumerate(sources):
@@ -55,38 +150,15 @@ def gather(
     return made
 
 
-def copied(index: Index, memory: npt.ArrayLike) -> Index:
+def _copied(index: T, memory: npt.ArrayLike) -> T:
     """The same index over `memory`, which holds the same rows."""
     made = gather(memory, [(index, b) for b in range(index.batch_size)], index)
     made._rebuilds = index._rebuilds
     return made
 
 
-def deep_copied(index: Index, memo: dict[int, Any]) -> Index:
-    """As `copy.deepcopy` wants it."""
-    made = copied(index, copy.deepcopy(index._given, memo))
-    memo[id(index)] = made
-    return made
-
-
-def reduced(index: Index) -> tuple[Any, ...]:
-    """As pickle wants it."""
-    given = index.settings, index._given, index.seed, index.metric, index._lazy
-    return _restored, (type(index), *given, _assigned(index), state_of(index))
-
-
-def state_of(index: Index) -> dict[str, Any]:
-    """See `Index.state_dict`."""
-    return {
-        **_described(index),
-        "rebuilds": index._rebuilds,
-        "insertions": index._insertions.copy(),
-        "structure": {name: array.copy() for name, array in index._structure().items()},
-    }
-
-
-def load(index: Index, state: dict[str, Any]) -> None:
-    """See `Index.load_state_dict`."""
+def _load(index: Copied, state: dict[str, Any]) -> None:
+    """See `Copied.load_state_dict`."""
     if index._open_log is not None:
         raise RuntimeError("load_state_dict: got an index whose log is open")
     own = _described(index)
@@ -107,15 +179,7 @@ def load(index: Index, state: dict[str, Any]) -> None:
     vars(index).update(vars(made))
 
 
-def announce(index: Index, touched: Touched) -> None:
-    """Make those rows findable, as they are now, that were so on the other side; and only those."""
-    now = index._tracked_rows.reshape(-1)[touched.places]
-    index.update(_by_element(index, touched.places[touched.findable]))
-    index.remove(_by_element(index, touched.places[~touched.findable]))
-    touched.findable = now
-
-
-def _index_tracked(index: Index) -> None:
+def _index_tracked(index: Copied) -> None:
     """Build an index that is not reversible, and empty, over the rows known to be findable."""
     if index.settings.reversible:
         return
@@ -126,7 +190,7 @@ def _index_tracked(index: Index) -> None:
         index._update(_by_element(index, np.flatnonzero(index._tracked_rows)))
 
 
-def _by_element(index: Index, places: np.ndarray) -> np.ndarray:
+def _by_element(index: Copied, places: np.ndarray) -> np.ndarray:
     """Ascending places, each element * N + slot, as slots [B, n] with -1 for padding."""
     element, slot = np.divmod(places, index.memory_size)
     counts = np.bincount(element, minlength=index.batch_size)
@@ -135,20 +199,36 @@ def _by_element(index: Index, places: np.ndarray) -> np.ndarray:
     return slots
 
 
-def _empty(like: Index, memory: npt.ArrayLike, lazy: bool) -> Index:
+def _copied_memory(given: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy. Of an array that shows all of another, as a view, that one is copied with it."""
+    shown = given
+    while type(shown) is np.ndarray and shown.base is not None:
+        if not (type(shown.base) is np.ndarray or hasattr(shown.base, "detach")):
+            break
+        shown = shown.base
+    if id(given) in memo or shown is given or shown.nbytes != given.nbytes:
+        return copy.deepcopy(given, memo)
+    array = checks.as_array("memory", copy.deepcopy(shown, memo))
+    if not array.flags.c_contiguous:
+        return copy.deepcopy(given, memo)
+    memo[id(given)] = array.reshape(-1).view(given.dtype).reshape(given.shape)
+    return memo[id(given)]
+
+
+def _empty(like: T, memory: npt.ArrayLike, lazy: bool) -> T:
     """An index as `like` is, with nothing in it. lazy: whether its arrays are lazily resident."""
     return _built(type(like), like.settings, memory, like.seed, like.metric, lazy, _assigned(like))
 
 
 def _built(
-    kind: type[Index],
-    settings: Settings,
+    kind: type[T],
+    settings: Any,
     memory: npt.ArrayLike,
     seed: int,
     metric: str,
     lazy: bool,
     assigned: dict[str, Any],
-) -> Index:
+) -> T:
     made = settings.build(memory, seed=seed, metric=metric, findable="none")
     if type(made) is not kind:
         raise TypeError(
@@ -163,15 +243,15 @@ def _built(
     return made
 
 
-def _restored(*given: Any) -> Index:
+def _restored(*given: Any) -> Copied:
     """The index that was pickled."""
     *how, state = given
     made = _built(*how)
-    load(made, state)
+    made.load_state_dict(state)
     return made
 
 
-def _assigned(index: Index) -> dict[str, Any]:
+def _assigned(index: Copied) -> dict[str, Any]:
     """The values of all that may be assigned: the properties of its class that can be set."""
     names = [n for kind in type(index).__mro__ for n, v in vars(kind).items() if _settable(v)]
     return {name: getattr(index, name) for name in dict.fromkeys(names)}
@@ -181,7 +261,7 @@ def _settable(value: object) -> bool:
     return isinstance(value, property) and value.fset is not None
 
 
-def _described(index: Index) -> dict[str, Any]:
+def _described(index: Copied) -> dict[str, Any]:
     return {
         "name": index.settings.name,
         "metric": index.metric,
@@ -191,7 +271,14 @@ def _described(index: Index) -> dict[str, Any]:
     }
 
 
-def _check_source(index: Index, element: int, like: Index) -> None:
+def _check_source(source: Any, like: Copied) -> None:
+    try:
+        index, element = source
+    except (TypeError, ValueError):
+        index = None
+    if not isinstance(index, Copied):
+        what = type(source).__name__
+        raise TypeError(f"sources: got {what} as one of them, expected (index, element) or None")
     checks.integer("sources", element, 0, index.batch_size - 1)
     for name, got, expected in (
         ("settings", index.settings, like.settings),

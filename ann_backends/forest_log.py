@@ -30,15 +30,14 @@ KIND, FRESH_NODE, FRESH_BLOCK, ABOVE_CHILD, TREE = 15, 16, 32, 64, 256
 BITS = 32
 
 
-@njit(nogil=True, cache=True)
-def numbers_needed(rows: int, trees: int, per_leaf: int) -> int:
-    """How many numbers the notes of updating, or removing, so many rows take at most.
+def numbers_per_row(trees: int, per_leaf: int) -> int:
+    """How many numbers the notes of updating, or removing, a row take at most.
 
-    per_leaf: the rows of a leaf and one more, as `_split` needs to remember them.
+    per_leaf: the rows of a leaf and one more. So many more are needed for `remember_order`.
     """
-    branch = BRANCH + 2 + 1
-    at_once = branch + 1 + per_leaf // BITS + 1
-    return rows * (3 * trees + 4 + trees * (branch + 1 + at_once)) + per_leaf
+    merge = BRANCH + 2 + 1 + 1
+    split = merge + 1 + per_leaf // BITS
+    return 3 * trees + 4 + trees * (merge + split)
 
 
 @njit(nogil=True, cache=True)

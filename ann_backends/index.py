@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from ann_backends import checks, copies
+from ann_backends import checks
 from ann_backends.buffers import copy_changed, lazy_copy, lazy_zeros
+from ann_backends.copies import Copied, given
 from ann_backends.log import Log, Snapshot, Touched
 from ann_backends.metric import METRICS, longest
 
@@ -57,7 +58,7 @@ class Settings(abc.ABC):
         """An index over `memory`; the arguments are those of `Index`."""
 
 
-class Index(abc.ABC):
+class Index(Copied):
     """Finds the rows most similar to a query, in a memory that its owner goes on writing.
 
     memory: float32 or float64 [B, N, W], C-contiguous, array or CPU tensor. It is viewed, not
@@ -102,7 +103,7 @@ class Index(abc.ABC):
         findable: str = "all",
     ) -> None:
         self.memory = checks.memory(memory)
-        self._given = memory  # what its owner has, so that both are copied as one
+        self._given = given(memory)
         self.settings = settings
         self.seed = checks.integer("seed", seed, 0, 2**63 - 1)
         checks.choice("metric", metric, settings.metrics)
@@ -115,6 +116,7 @@ class Index(abc.ABC):
         self._insertions = np.zeros(self.batch_size, np.int64)
         self._rebuilds = 0
         self._open_log: Log | None = None
+        self._moment: object = None  # where it stands among its logs; None: not known to them
         self._unlogged = np.empty((self.batch_size, 0), np.int32)
         if findable == "all":
             checks.finite_memory(self.memory, self._longest)
@@ -134,6 +136,7 @@ class Index(abc.ABC):
         long, raises ValueError: nothing has been indexed then, and the index is as it was.
         """
         checked = checks.announced(slots, self.memory, self._longest)
+        self._begin_change()
         self._note_rows(checked, findable=True)
         self._update(checked)
         if _count_insertions(checked, self._insertions, self._rebuild_every):
@@ -143,6 +146,7 @@ class Index(abc.ABC):
     def remove(self, slots: npt.ArrayLike) -> None:
         """Make the rows at `slots`, int64 [B, n] in [-1, N), not findable; -1 is padding."""
         checked = checks.slots(slots, self.memory)
+        self._begin_change()
         self._note_rows(checked, findable=False)
         self._remove(checked)
 
@@ -163,6 +167,7 @@ class Index(abc.ABC):
 
     def reset(self) -> None:
         """Forget every row: nothing is findable until it is updated again."""
+        self._begin_change()
         if self._open_log is not None:
             self._note_reset(self._open_log)
         self._tracked_rows = self._zeros(self._tracked_rows.shape, np.bool_)
@@ -193,7 +198,9 @@ class Index(abc.ABC):
         """Note every change from now on, until `stop_log`, in the log returned; see `carry`."""
         if self._open_log is not None:
             raise RuntimeError("start_log: got an index whose log is open, expected stop_log first")
-        self._open_log = Log(self, [array.copy() for array in self._all_counters()], self._rebuilds)
+        counters = [array.copy() for array in self._all_counters()]
+        self._moment = self._moment or object()
+        self._open_log = Log(self, self.batch_size, counters, self._rebuilds, before=self._moment)
         return self._open_log
 
     def stop_log(self) -> None:
@@ -204,22 +211,24 @@ class Index(abc.ABC):
         if not self.settings.reversible:
             log.entries = [Touched.joined(log.entries)]
         log.trim()
+        self._moment = log.after
 
     def carry(self, log: Log, *, forward: bool) -> None:
         """Take back all changes of `log`, or with `forward` make those taken back again.
 
         The owner has put the memory's rows on the other side already. Logs are a stack: the newest
-        is taken back first, and the oldest of those taken back made again first. It takes time in
-        proportion to the changes. A reversible backend's index is then, to the bit, what it was
+        is taken back first, and the oldest of those taken back made again first; any other order is
+        refused, and so is a log after changes that no log knows. It takes time in proportion to the
+        changes. A reversible backend's index is then, to the bit, what it was
         there; of another, the rows are findable that were so, announced anew.
         """
         if self._open_log is not None:
             raise RuntimeError("carry: got an index whose log is open, expected stop_log first")
         if log.index is not self:
             raise ValueError("log: got one of another index, expected one that start_log gave")
-        if log.taken_back != forward:
-            side = "before" if log.taken_back else "after"
-            raise ValueError(f"log: the index stands {side} its changes already")
+        if self._moment is not (log.before if forward else log.after):
+            wanted = "made again" if forward else "taken back"
+            raise ValueError(f"log: got one whose changes are not the next to be {wanted}")
         counters = [array.copy() for array in self._all_counters()]
         for entry in log.entries if forward else reversed(log.entries):
             if isinstance(entry, Snapshot):
@@ -231,30 +240,14 @@ class Index(abc.ABC):
                 array[:] = other
             log.counters = counters
             log.rebuilds, self._rebuilds = self._rebuilds, log.rebuilds
-        log.taken_back = not forward
+        self._moment = log.after if forward else log.before
 
-    def state_dict(self) -> dict[str, Any]:
-        """The index without its memory: copied arrays, strings, numbers and dicts of them."""
-        return copies.state_of(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the index that `state`, from `state_dict`, is of; the rows are those it had.
-
-        Settings, seed, metric and the memory's shape and dtype must be those of that index.
-        Arrays may be CPU tensors as well.
-        """
-        copies.load(self, state)
-
-    def __copy__(self) -> Index:
-        return copies.copied(self, self._given)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Index:
-        return copies.deep_copied(self, memo)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return copies.reduced(self)
+    def _begin_change(self) -> None:
+        if self._open_log is None:
+            self._moment = None
 
     def _rebuild_element(self, element: int) -> None:
+        self._begin_change()
         if self._open_log is not None:
             self._note_rebuild(element, self._open_log)
         self._rebuild(element)
@@ -375,7 +368,7 @@ class Index(abc.ABC):
 
         `_counters` need not be carried: when all entries have been, they are set to what they were.
         """
-        copies.announce(self, entry)
+        self._announce(entry)
 
     def _element_problem(self, element: int) -> str:
         """What is wrong with an element that came from a file; empty if it is sound.

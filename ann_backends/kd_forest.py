@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from numba import njit
 
 from ann_backends import checks as checking
 from ann_backends import forest_carry, forest_check
+from ann_backends.best import keep_best
 from ann_backends.forest import (
     ABOVE,
     BELOW,
@@ -67,7 +68,7 @@ from ann_backends.forest_log import (
     note_block,
     note_branch,
     note_split,
-    numbers_needed,
+    numbers_per_row,
     remember_order,
     reserve,
 )
@@ -78,7 +79,6 @@ from ann_backends.sketch import (
     LANES,
     QUERY_NUMBERS,
     group_shape,
-    keep,
     lowest_bit,
     own_similarity,
     prepare_query,
@@ -156,8 +156,21 @@ class KDForest(Settings):
         return KDForestIndex(self, memory, seed=seed, metric=metric, findable=findable)
 
 
+class Space(NamedTuple):
+    """What a search works in, so as to take no time for making it: nothing that lasts.
+
+    visited: uint32 [N], the last query, counted by clock [1], that has examined a row. keys, items:
+    the queue's.
+    """
+
+    visited: np.ndarray
+    clock: np.ndarray
+    keys: np.ndarray
+    items: np.ndarray
+
+
 class KDForestIndex(Index):
-    """The `Index` that `KDForest` builds. One call at a time: searches share working space."""
+    """The `Index` that `KDForest` builds."""
 
     settings: KDForest
     growing = frozenset({"nodes", "thresholds", "leaves", "links", "sketches"})
@@ -175,9 +188,8 @@ class KDForestIndex(Index):
         trees, per_leaf = self.settings.trees, 1 + self.settings.leaf_size
         axes = self.word_size if self.settings.principal_axes else 0
         self._checks = getattr(self, "_checks", self.settings.checks)
+        self._notes_per_row = numbers_per_row(trees, per_leaf)
         self._random = np.full(self.batch_size, self.seed, np.uint64)
-        self._visited = self._zeros((self.memory_size,), np.uint32)
-        self._clock = np.zeros(1, np.int64)
         self._forest = Forest(
             where=self._zeros((self.batch_size, self.memory_size, trees), np.int32),
             roots=np.zeros((self.batch_size, trees), np.int32),
@@ -204,9 +216,19 @@ class KDForestIndex(Index):
             links=_widened(old.links, room),
             sketches=_widened(old.sketches, room * self._groups),
         )
+        # For each of the searches that have run at the same time; a search takes one, or makes it.
+        self._spaces = [self._new_space()]
+
+    def _new_space(self) -> Space:
+        """Working space for a search of as many nodes as there is room for."""
         # A node's farther child enters the queue at most once, beside the roots.
-        self._keys = np.empty(room + self.settings.trees, self.memory.dtype)
-        self._items = np.empty(room + self.settings.trees, np.int32)
+        size = self._room + 1 + self.settings.trees
+        return Space(
+            visited=self._zeros((self.memory_size,), np.uint32),
+            clock=np.zeros(1, np.int64),
+            keys=np.empty(size, self.memory.dtype),
+            items=np.empty(size, np.int32),
+        )
 
     @property
     def _room(self) -> int:
@@ -261,22 +283,22 @@ class KDForestIndex(Index):
 
     def _log_room(self, rows: int) -> np.ndarray:
         """Where so many rows' changes are noted, for each element."""
-        settings = self.settings
-        return self._log_chunk(numbers_needed(rows, settings.trees, 1 + settings.leaf_size))
+        return self._log_chunk(rows * self._notes_per_row + 1 + self.settings.leaf_size)
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         forest = self._forest
+        given = self.memory, queries, self._checks
         trees = forest.roots, forest.nodes, forest.thresholds, forest.axes
         arrays = *trees, forest.leaves, forest.links
-        queue = self._keys, self._items
+        try:
+            space = self._spaces.pop()  # in one step: no other search gets it too
+        except IndexError:
+            space = self._new_space()
         if self.settings.sketch:
-            given = self.memory, queries, self._checks
-            _search_sketches(*given, *arrays, forest.sketches, *queue, slots, similarity)
+            _search_sketches(*given, *arrays, forest.sketches, *space, slots, similarity)
         else:
-            given = self.memory, queries, self._checks
-            seen = self._visited, self._clock
-            cosine = self.metric == "cosine"
-            _search(*given, *arrays, cosine, *seen, *queue, slots, similarity)
+            _search(*given, *arrays, self.metric == "cosine", *space, slots, similarity)
+        self._spaces.append(space)
 
     def _structure(self) -> dict[str, np.ndarray]:
         return self._forest._asdict() | {"random": self._random}
@@ -291,7 +313,7 @@ class KDForestIndex(Index):
 
     def _take_element(self, element: int, part: dict[str, np.ndarray]) -> None:
         sizes = [len(part[name]) for name in ("nodes", "thresholds", "leaves", "links")]
-        self._reserve(max(sizes) - 1)
+        self._reserve(max(sizes))
         super()._take_element(element, part)
         if "sketches" not in part:
             forest_carry.sketch_all(self._element(element), self.memory[element])
@@ -311,8 +333,8 @@ class KDForestIndex(Index):
         return self._forest.state[:, FINDABLE]
 
     def _bytes(self) -> int:
-        space = self._visited, self._clock, self._keys, self._items, self._random
-        return sum(array.nbytes for array in (*self._forest, *space))
+        spaces = (array for space in tuple(self._spaces) for array in space)
+        return sum(array.nbytes for array in (*self._forest, *spaces, self._random))
 
 
 def _principal_axes(points: np.ndarray) -> np.ndarray:
@@ -1079,12 +1101,9 @@ def _search(
 ) -> None:
     """The k best found in memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k].
 
-    visited: uint32 [N], the last query, counted by clock [1], that has examined a row. keys,
-    items: the queue's working space.
+    visited, clock, keys, items: a `Space`.
     """
-    if clock[0] + queries.shape[0] * queries.shape[1] >= 2**32:
-        clock[0] = 0
-        visited[:] = 0
+    _wind(clock, visited, queries.shape[0] * queries.shape[1])
     slots[:] = -1
     similarity[:] = -np.inf
     scaled = np.empty(memory.shape[2], memory.dtype)
@@ -1104,6 +1123,14 @@ def _search(
             query = scaled, point, cosine
             _search_one(*rows, *tree, *query, checks, now, *space, best_slots, best)
             _sort(best_slots, best)
+
+
+@njit(nogil=True, cache=True)
+def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
+    """Have a clock that can count so many more."""
+    if clock[0] + queries >= 2**32:
+        clock[0] = 0
+        visited[:] = 0
 
 
 @njit(nogil=True, cache=True)
@@ -1180,18 +1207,22 @@ def _search_sketches(
     leaves: np.ndarray,
     links: np.ndarray,
     sketches: np.ndarray,
+    visited: np.ndarray,
+    clock: np.ndarray,
     keys: np.ndarray,
     items: np.ndarray,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
     """As `_search`, for cosine; rows are found by their sketches, then ranked by themselves."""
+    _wind(clock, visited, queries.shape[0] * queries.shape[1])
     slots[:] = -1
     similarity[:] = -np.inf
     scaled, point = np.empty((2, memory.shape[2]), memory.dtype)
     prepared = np.empty((sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
     near = np.empty(max(RERANKED, 2 * slots.shape[2]), np.int64)
     near_scores = np.empty(near.size, np.float32)
+    arrivals = np.empty(near.size + 1, np.int64)
     found = np.empty((1, near.size), np.int64)
     for b in range(memory.shape[0]):
         rows = memory[b], leaves[b], links[b], sketches[b]
@@ -1203,11 +1234,13 @@ def _search_sketches(
             least = own_similarity(queries[b, h]) - slack
             near[:] = -1
             near_scores[:] = -np.inf
+            arrivals[:] = 0
+            clock[0] += 1
+            now: Any = np.uint32(clock[0])
             best_slots, best = slots[b, h], similarity[b, h]
-            space = keys, items, near, near_scores
-            _search_sketches_one(
-                *rows, *tree, scaled, point, prepared, slack, least, checks, *space
-            )
+            space = keys, items, near, near_scores, arrivals, visited
+            arrays = *rows, *tree, scaled, point, prepared
+            _search_sketches_one(*arrays, slack, least, checks, now, *space)
             count = 0
             for i in range(near.size):
                 if near[i] >= 0:
@@ -1233,12 +1266,18 @@ def _search_sketches_one(
     slack: float,
     least: float,
     checks: int,
+    now: int,
     keys: np.ndarray,
     items: np.ndarray,
     near: np.ndarray,
     near_scores: np.ndarray,
+    arrivals: np.ndarray,
+    visited: np.ndarray,
 ) -> None:
-    """Best-bin-first search of all trees for the rows that score best by their sketches."""
+    """Best-bin-first search of all trees for the rows that score best by their sketches.
+
+    near, near_scores, arrivals, visited, now: as in `keep_best`.
+    """
     size = 0
     for tree in range(roots.size):
         if roots[tree]:
@@ -1260,7 +1299,8 @@ def _search_sketches_one(
         while block and (left > 0 or near[0] < 0):
             left -= leaves[block, 0]
             rows = memory, leaves, sketches, block
-            _score_block(*rows, scaled, prepared, slack, least, first, scores, near, near_scores)
+            best = near, near_scores, arrivals, visited
+            _score_block(*rows, scaled, prepared, slack, least, first, scores, now, *best)
             block = links[block, NEXT]
         first = False
 
@@ -1277,8 +1317,11 @@ def _score_block(
     least: float,
     exactly: bool,
     scores: np.ndarray,
+    now: int,
     near: np.ndarray,
     near_scores: np.ndarray,
+    arrivals: np.ndarray,
+    visited: np.ndarray,
 ) -> None:
     """Take the rows of a block into the best by sketch.
 
@@ -1300,7 +1343,8 @@ def _score_block(
             if exactly and score >= least:
                 score = np.float32(_cosine(scaled, memory, leaves[block, place]) + slack)
             if score > near_scores[0]:
-                keep(leaves[block, place], score, near, near_scores)
+                slot = leaves[block, place]
+                keep_best(slot, score, near, near_scores, arrivals, visited, now)
 
 
 @njit(nogil=True, cache=True)

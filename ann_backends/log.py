@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ann_backends.index import Index
 
 # Numbers per element in a new chunk: some times those that the next call may need, at least twice
 # those of the chunk before, but no more than the last of these unless a call needs it.
@@ -21,15 +18,18 @@ class Log:
 
     It is for `Index.carry` alone, and nobody but its owner keeps it once it is stopped.
 
-    counters: what the index's `_counters` held on the other side. entries: the other changes, the
-    oldest first, as the backend notes them. taken_back: whether the index stands before them.
+    index: the one that it belongs to, of so many elements. counters: what its `_counters` held on
+    the other side. entries: the other changes, the oldest first, as the backend notes them.
+    before, after: what the index's `_moment` is before and after them.
     """
 
-    index: Index
+    index: object
+    batch_size: int
     counters: list[np.ndarray]
     rebuilds: int
     entries: list[Any] = dataclasses.field(default_factory=list)
-    taken_back: bool = False
+    before: object = None
+    after: object = dataclasses.field(default_factory=object)
     _left: int = 0
 
     def chunk(self, numbers: int) -> np.ndarray:
@@ -39,19 +39,19 @@ class Log:
         """
         last = self.entries[-1] if self.entries else None
         if not isinstance(last, np.ndarray):
-            last = self._add_chunk(max(LEAST_CHUNK, AHEAD * numbers))
+            last = self._add_chunk(LEAST_CHUNK, numbers)
         elif self._left < numbers:  # by the most that the calls so far may have needed
-            self._left = last.shape[1] - int(last[:, 0].max())
+            self._left = last.shape[1] - _used(last)
             if self._left < numbers:
-                size = min(2 * last.shape[1], MOST_CHUNK)
-                last = self._add_chunk(max(size, AHEAD * numbers))
+                last = self._add_chunk(2 * last.shape[1], numbers)
         self._left -= numbers
         return last
 
-    def _add_chunk(self, size: int) -> np.ndarray:
+    def _add_chunk(self, least: int, numbers: int) -> np.ndarray:
         self.trim()
+        size = max(1 + numbers, min(max(least, AHEAD * numbers), MOST_CHUNK))
         # Pages that are never written never become resident.
-        made = np.empty((self.index.batch_size, size), np.int32)
+        made = np.empty((self.batch_size, size), np.int32)
         made[:, 0] = 1
         self.entries.append(made)
         self._left = size - 1
@@ -61,7 +61,7 @@ class Log:
         """Give back what the last chunk does not use."""
         if self.entries and isinstance(self.entries[-1], np.ndarray):
             last = self.entries[-1]
-            self.entries[-1] = last[:, : last[:, 0].max()].copy()
+            self.entries[-1] = last[:, : _used(last)].copy()
 
     @property
     def nbytes(self) -> int:
@@ -73,6 +73,11 @@ class Log:
 
     def __reduce__(self) -> str:
         raise TypeError("log: it belongs to one index and cannot be pickled")
+
+
+def _used(chunk: np.ndarray) -> int:
+    """The most numbers in use by an element; for few elements much faster than `chunk.max`."""
+    return max(chunk[:, 0].tolist())
 
 
 @dataclasses.dataclass(eq=False)

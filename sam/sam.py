@@ -13,7 +13,6 @@ from torch import Tensor
 import ann_backends
 from sam import checks
 from sam.model import MemoryModel
-from sam.state import Source, State
 from sam.recompute.costs import Costs
 from sam.recompute.schedule import Schedule
 from sam.sparse import saved as saved_store
@@ -25,6 +24,7 @@ from sam.sparse.recompute import Call, UnrollByPlan, costs_of
 from sam.sparse.record import Recorder
 from sam.sparse.store import Version, empty, full, gather
 from sam.sparse.unroll import Unroll, Weights
+from sam.state import Source, State
 
 # Without a gradient, nothing is kept of a step; so many steps share the cost of a call.
 STEPS_WITHOUT_GRADIENT = 256

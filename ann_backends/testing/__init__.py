@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ann_backends.index import Settings
-from ann_backends.testing import answers, contract, habits, sizes, stream
+from ann_backends.testing import answers, contract, copies, habits, sizes, stream
 from ann_backends.testing.trial import Trial, trials
 
 __all__ = ["CHECKS", "Trial", "check_backend", "trials"]
@@ -19,7 +19,7 @@ __all__ = ["CHECKS", "Trial", "check_backend", "trials"]
 # Each takes a Trial and raises AssertionError, saying what came and what was expected.
 CHECKS: dict[str, Callable[[Trial], None]] = {
     check.__name__: check
-    for part in (answers, contract, habits, sizes, stream)
+    for part in (answers, contract, copies, habits, sizes, stream)
     for check in part.CHECKS
 }
 

@@ -1,9 +1,6 @@
-"""Checks of what an index may not depend on, or hold on to: calls, copies, others of its kind."""
+"""Checks of what an index may not depend on, or hold on to: calls, others of its kind."""
 
 from __future__ import annotations
-
-import copy
-import pickle
 
 import numpy as np
 
@@ -89,40 +86,10 @@ def double_precision_decides(trial: Trial) -> None:
     expect_equal("first slots for rows just written", first.tolist(), slots.tolist())
 
 
-def copies_follow_their_own_memory(trial: Trial) -> None:
-    """A deep copy of memory and index, and one by pickle, live on apart from the original."""
-    world = World(trial, trial.random(2, 48, 8))
-    world.write(world.random_slots(8))
-    world.remove(world.random_slots(8))
-    queries = trial.random(2, 4, 8)
-    before = world.search(queries, 4)
-    copies = [copy.deepcopy((world.memory, world.index))]
-    if _can_be_pickled(trial.settings):
-        copies.append(pickle.loads(pickle.dumps((world.memory, world.index))))
-    for memory, index in copies:
-        own = world.with_copies(memory, index)
-        expect((own.search(queries, 4) == before).all(), "a copy answers otherwise")
-        slots = own.random_slots(12)
-        own.write(slots)
-        first = own.search(np.take_along_axis(memory, slots[..., None], 1), 2)[..., 0]
-        expect_equal("a copy's first slots for rows just written", first.tolist(), slots.tolist())
-        expect((world.search(queries, 4) == before).all(), "a copy's writes changed the original")
-
-
-def _can_be_pickled(value: object) -> bool:
-    """Whether it can; one of a class that was made in a function cannot, and need not."""
-    try:
-        pickle.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    return True
-
-
 CHECKS = (
     asking_changes_nothing,
     indexes_share_nothing,
     what_is_gone_stays_gone,
     bad_rows_are_refused,
     double_precision_decides,
-    copies_follow_their_own_memory,
 )

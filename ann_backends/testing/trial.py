@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import pickle
@@ -67,11 +66,10 @@ class World:
         self._answers_then: tuple[np.ndarray, ...] = ()
         self.index = leaving_alone(self.memory, lambda: trial.build(memory, findable))
 
-    def with_copies(self, memory: np.ndarray, index: Index) -> World:
-        """A world of a copied memory and index, in which the same rows should be findable."""
-        world = copy.copy(self)
-        world.memory, world.index, world.findable = memory, index, self.findable.copy()
-        world._answers = world._answers_then = ()
+    def __copy__(self) -> World:
+        """The same memory and index; the last answer is the original's own."""
+        world = object.__new__(World)
+        vars(world).update(vars(self), _answers=(), _answers_then=())
         return world
 
     def write(self, slots: np.ndarray, words: np.ndarray | None = None) -> None:

@@ -436,7 +436,7 @@ class Broken(Exact):
         (Unseeded, "answers_are_well_formed"),
         (Common, "indexes_share_nothing"),
         (Credulous, "bad_rows_are_refused"),
-        (CopiedByReference, "copies_follow_their_own_memory"),
+        (CopiedByReference, "a_copy_follows_its_own_memory"),
     ],
 )
 def test_broken_backend_fails(kind: type[ExactIndex], caught_by: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ann_backends import forked as forked  # notes forks from now on
 from ann_backends import registry, testing
 from ann_backends.buffers import lazy_zeros
 from ann_backends.copies import gather

@@ -11,6 +11,10 @@ from collections.abc import Collection
 import numpy as np
 from numba import njit
 
+# Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
+REORDERED = {"reassoc", "contract", "nsz"}
+# A squared norm that any metric and precision takes.
+SHORT = 1e36
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -34,17 +38,31 @@ def memory(value: object) -> np.ndarray:
     return array
 
 
-def finite_memory(array: np.ndarray) -> None:
-    """Refuse NaN and infinite rows: all of them are about to be indexed."""
-    if not _all_finite(array.reshape(-1)):
+def finite_memory(array: np.ndarray, longest: float) -> None:
+    """Refuse NaN, infinite and too long rows [B, N, W]: all of them are about to be indexed."""
+    rows = array.reshape(-1, array.shape[2])
+    bad = _first_bad_row(rows, longest)
+    if bad >= 0:
+        element, slot = divmod(bad, array.shape[1])
         raise ValueError(
-            'memory: got NaN or infinite values, expected finite ones (findable="none" starts '
-            "with no row indexed)"
+            f"memory: {_row_came(rows[bad], slot, element)}, {_row_expected(longest)} "
+            '(findable="none" starts with no row indexed)'
         )
 
 
-def queries(value: object, like: np.ndarray) -> np.ndarray:
-    """Finite contiguous queries [B, H, W] of the dtype of the memory `like` [B, N, W]."""
+def short_rows(name: str, array: np.ndarray, longest: float) -> None:
+    """Refuse NaN, infinite and too long rows [..., W]."""
+    rows = np.ascontiguousarray(array).reshape(-1, array.shape[-1])
+    bad = _first_bad_row(rows, longest)
+    if bad >= 0:
+        raise ValueError(f"{name}: got {_what_is_bad(rows[bad])}, {_row_expected(longest)}")
+
+
+def queries(value: object, like: np.ndarray, longest: float) -> np.ndarray:
+    """Finite contiguous queries [B, H, W], none of a norm above `longest`.
+
+    Their dtype is that of the memory `like` [B, N, W].
+    """
     array = as_array("queries", value)
     batch_size, _, word_size = like.shape
     shape = array.shape
@@ -55,26 +73,67 @@ def queries(value: object, like: np.ndarray) -> np.ndarray:
     if array.dtype != like.dtype:
         raise TypeError(f"queries: got dtype {array.dtype}, expected {like.dtype} as the memory's")
     array = np.ascontiguousarray(array)
-    if not _all_finite(array.reshape(-1)):
-        raise ValueError("queries: got NaN or infinite values, expected finite ones")
+    short_rows("queries", array, longest)
     return array
 
 
 def slots(value: object, like: np.ndarray) -> np.ndarray:
     """Contiguous int64 slots [B, n], each in [-1, N), for a memory `like` [B, N, W]."""
+    array = _slot_array(value, like)
+    if not _all_in_range(array, like.shape[1]):
+        raise _out_of_range(array, like)
+    return array
+
+
+def announced(value: object, memory: np.ndarray, longest: float) -> np.ndarray:
+    """As `slots`; the rows of `memory` [B, N, W] there are finite, none of a norm above `longest`.
+
+    One pass does both: it reads the rows that the index is about to read anyway.
+    """
+    array = _slot_array(value, memory)
+    bad = _first_bad_slot(array, memory, longest)
+    if bad >= 0:
+        element, i = divmod(bad, array.shape[1])
+        slot = int(array[element, i])
+        if not -1 <= slot < memory.shape[1]:
+            raise _out_of_range(array, memory)
+        row = memory[element, slot]
+        raise ValueError(f"memory: {_row_came(row, slot, element)}, {_row_expected(longest)}")
+    return array
+
+
+def _slot_array(value: object, like: np.ndarray) -> np.ndarray:
     array = as_array("slots", value)
-    batch_size, memory_size, _ = like.shape
+    batch_size = like.shape[0]
     if array.ndim != 2 or array.shape[0] != batch_size:
         raise ValueError(f"slots: got shape {list(array.shape)}, expected [{batch_size}, n]")
     if array.dtype != np.int64:
         raise TypeError(f"slots: got dtype {array.dtype}, expected int64")
-    array = np.ascontiguousarray(array)
-    if not _all_in_range(array, memory_size):
-        raise ValueError(
-            f"slots: got values from {array.min()} to {array.max()}, "
-            f"expected slots from 0 to {memory_size - 1}, or -1 for padding"
-        )
-    return array
+    return np.ascontiguousarray(array)
+
+
+def _out_of_range(slots: np.ndarray, like: np.ndarray) -> ValueError:
+    return ValueError(
+        f"slots: got values from {slots.min()} to {slots.max()}, "
+        f"expected slots from 0 to {like.shape[1] - 1}, or -1 for padding"
+    )
+
+
+def _row_came(row: np.ndarray, slot: int, element: int) -> str:
+    return f"got {_what_is_bad(row)} in row {slot} of element {element}"
+
+
+def _what_is_bad(row: np.ndarray) -> str:
+    if not np.isfinite(row).all():
+        return "NaN or infinite values"
+    # By its largest number first, whose square may overflow.
+    largest = float(np.abs(row).max())
+    norm = largest * float(np.linalg.norm(row.astype(np.float64) / largest))
+    return f"a norm of {norm:.3g}"
+
+
+def _row_expected(longest: float) -> str:
+    return f"expected finite ones of a norm of at most {longest:g}"
 
 
 def integer(name: str, value: object, least: int, most: int) -> int:
@@ -122,13 +181,53 @@ def as_array(name: str, value: object) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
-def _all_finite(values: np.ndarray) -> bool:
-    largest = np.finfo(values.dtype).max
-    bad = np.int32(0)
-    for i in range(values.size):
-        # A NaN fails every comparison, so it counts as bad beside the infinities.
-        bad |= np.int32(not (abs(values[i]) <= largest))
-    return bad == 0
+def _first_bad_row(rows: np.ndarray, longest: float) -> int:
+    """The first of the rows [n, W] that is not finite or longer than `longest`; -1 if none is."""
+    for i in range(rows.shape[0]):
+        if not _is_short(rows, i, longest):
+            return i
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _first_bad_slot(slots: np.ndarray, memory: np.ndarray, longest: float) -> int:
+    """The first of the slots [B, n], as b n + i, that is none or of such a row; -1 if none is."""
+    for b in range(slots.shape[0]):
+        rows = memory[b]
+        for i in range(slots.shape[1]):
+            slot = slots[b, i]
+            if slot == -1:
+                continue
+            if slot < 0 or slot >= rows.shape[0] or not _is_short(rows, slot, longest):
+                return b * slots.shape[1] + i
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _is_short(rows: np.ndarray, row: int, longest: float) -> bool:
+    # Comparisons that a NaN fails. Nearly all rows pass the first; sums that overflow do not.
+    squares = _squares(rows, row)
+    if squares <= min(SHORT, longest * longest):
+        return True
+    return _squared_norm(rows, row) <= longest * longest
+
+
+@njit(nogil=True, cache=True, fastmath=REORDERED)
+def _squares(rows: np.ndarray, row: int) -> float:
+    """|rows[row]|^2 in the rows' precision."""
+    total = rows.dtype.type(0)
+    for w in range(rows.shape[1]):
+        total += rows[row, w] * rows[row, w]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _squared_norm(rows: np.ndarray, row: int) -> float:
+    """|rows[row]|^2 in double precision."""
+    total = 0.0
+    for w in range(rows.shape[1]):
+        total += np.float64(rows[row, w]) ** 2
+    return total
 
 
 @njit(nogil=True, cache=True)

@@ -60,7 +60,7 @@ OFFSET = np.int32(128)
 HALF_UP = np.float32(OFFSET + 0.5)
 # Rounding of a similarity in single precision, per number of a word (and some more for the norms).
 ROUNDING, NORMS = 2.0**-23, 8
-# Keeps the scale of a huge row apart from the 0 of an absent one.
+# The scale of the longest row that an index takes.
 LEAST_SCALE = 1e-37
 
 
@@ -219,7 +219,8 @@ def _sketch(
 
 @njit(nogil=True, cache=True)
 def _row_scale(word: np.ndarray, cosine: bool) -> float:
-    return max(_inverse_norm(word), LEAST_SCALE) if cosine else 1.0
+    # Never 0, which means absent.
+    return max(_inverse_norm(word), np.finfo(word.dtype).tiny) if cosine else 1.0
 
 
 @njit(nogil=True, cache=True)

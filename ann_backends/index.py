@@ -14,7 +14,7 @@ from ann_backends import checks
 from ann_backends.buffers import copy_changed, lazy_copy, lazy_zeros
 from ann_backends.copies import Copied, given
 from ann_backends.log import Log, Snapshot, Touched
-from ann_backends.metric import METRICS
+from ann_backends.metric import METRICS, longest
 
 FINDABLE = ("all", "none")
 # Rows announced per call when a whole memory is indexed: bounds the temporary list of slots.
@@ -69,8 +69,9 @@ class Index(Copied):
     metric: "cosine" or "l2", as `similarity` defines them.
 
     Candidates may come from stale structure, but ranking always uses the present rows, so a poor
-    index costs recall and nothing else. Rows must be finite when they are announced, and for "l2"
-    squared distances must fit the precision too.
+    index costs recall and nothing else. Rows must be finite when they are announced, and rows and
+    queries of a norm that the metric can be computed from: at most 1e150 in double precision, in
+    single 1e37 for cosine and 1e18 for l2.
 
     Bad arguments raise ValueError or TypeError and leave the index as it was.
 
@@ -108,6 +109,7 @@ class Index(Copied):
         checks.choice("metric", metric, settings.metrics)
         checks.choice("findable", findable, FINDABLE)
         self.metric = metric
+        self._longest = longest(metric, self.memory.dtype)
         self.batch_size, self.memory_size, self.word_size = self.memory.shape
         self._lazy = findable == "none"
         self._rebuild_every = settings.rebuild_every or self.memory_size
@@ -117,7 +119,7 @@ class Index(Copied):
         self._moment: object = None  # where it stands among its logs; None: not known to them
         self._unlogged = np.empty((self.batch_size, 0), np.int32)
         if findable == "all":
-            checks.finite_memory(self.memory)
+            checks.finite_memory(self.memory, self._longest)
         # bool [B, N], the findable rows of a backend that is not reversible.
         tracked = 0 if settings.reversible else self.memory_size
         self._tracked_rows = self._zeros((self.batch_size, tracked), np.bool_)
@@ -130,9 +132,10 @@ class Index(Copied):
         """Index anew the rows at `slots`, int64 [B, n] in [-1, N); from now on they are findable.
 
         -1 is padding and does nothing; duplicates are allowed. An element is rebuilt when it has
-        seen `rebuild_every` insertions since it was last built.
+        seen `rebuild_every` insertions since it was last built. A row that is not finite, or too
+        long, raises ValueError: nothing has been indexed then, and the index is as it was.
         """
-        checked = checks.slots(slots, self.memory)
+        checked = checks.announced(slots, self.memory, self._longest)
         self._begin_change()
         self._note_rows(checked, findable=True)
         self._update(checked)
@@ -154,7 +157,7 @@ class Index(Copied):
         [B, H, k] of the memory's dtype. Where fewer than k rows are findable the tail is -1 with
         similarity -inf.
         """
-        checked = checks.queries(queries, self.memory)
+        checked = checks.queries(queries, self.memory, self._longest)
         k = checks.integer("k", k, 1, self.memory_size)
         shape = (checked.shape[0], checked.shape[1], k)
         slots = np.empty(shape, np.int64)

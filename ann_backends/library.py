@@ -160,7 +160,10 @@ class LibraryIndex(Index):
             structure = self._structures[element]
             if structure is not None:
                 structure.update(added, settled)
-            elif part.members.size[0] >= self.settings.exact_below:
+        # Last, as building may fail: by then every element knows its rows, and can be scanned.
+        for element, part in enumerate(self._parts):
+            unbuilt = self._structures[element] is None
+            if unbuilt and part.members.size[0] >= self.settings.exact_below:
                 self._rebuild(element)
 
     def _remove(self, slots: np.ndarray) -> None:

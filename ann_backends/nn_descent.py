@@ -4,6 +4,9 @@ pynndescent's own update takes tens of milliseconds a row. So its graph is a sna
 at the last rebuild: rows written since are ranked beside its answers, all of them, and when they
 are too many the graph is built anew, in bulk.
 
+It builds on numba's threads. Those of GNU OpenMP end a process that was forked after they had run,
+so such a process is told so in time.
+
 pynndescent compiles itself when it is first used in a process, for tens of seconds. `prepare` has
 it done; the first index of a process calls it before it builds, so that no build, update or search
 is slowed by it.
@@ -23,6 +26,7 @@ import numpy.typing as npt
 import pynndescent
 
 from ann_backends import checks, ranking
+from ann_backends.forked import refuse_threads
 from ann_backends.library import LibraryIndex, LibrarySettings, Part, Structure
 
 # Rows that a new graph is not trusted with: it has been seen to miss one in thirty.
@@ -77,7 +81,8 @@ class NNDescent(LibrarySettings):
 def prepare() -> float:
     """Have pynndescent compile what it compiles, building and searching; the seconds it took.
 
-    Done once in a process: 15 to 70 seconds.
+    Done once in a process: 15 to 70 seconds. Raises RuntimeError in a process that was forked
+    after numba's threads had run, if building there would end it.
     """
     log = logging.getLogger("ann_backends")
     log.info("pynndescent compiles itself, once in this process, for about a minute")
@@ -171,8 +176,9 @@ def _built(points: np.ndarray, n_neighbors: int, seed: int) -> Any:
     """pynndescent's index over points [n, W], ready to be searched.
 
     Always in its Euclidean metric, which for normalised points has cosine's order: each metric
-    would be compiled by itself.
+    would be compiled by itself. Raises RuntimeError where it would end the process.
     """
+    refuse_threads("nn_descent")
     with warnings.catch_warnings():
         # Among many equal rows some find no neighbours; they are found by a scan, if at all.
         warnings.filterwarnings("ignore", message="Failed to correctly find n_neighbors")

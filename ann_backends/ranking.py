@@ -121,7 +121,8 @@ def _union(some: np.ndarray, others: np.ndarray) -> np.ndarray:
 def points(words: np.ndarray, rows: np.ndarray, cosine: bool) -> np.ndarray:
     """words[rows] as a library sees them: float32 [n, W], for cosine divided by their norms.
 
-    For l2, numbers whose squared differences could overflow float32 are cut off.
+    For l2, numbers whose squared differences could overflow float32 are cut off. NaN, in a row
+    that has not been announced since it came to hold one, is 0: a library may end the process.
     """
     word_size = words.shape[1]
     limit = np.sqrt(np.finfo(np.float32).max / (8 * word_size))
@@ -129,7 +130,8 @@ def points(words: np.ndarray, rows: np.ndarray, cosine: bool) -> np.ndarray:
     for i in range(rows.size):
         scale = _inverse_norm(words, rows[i]) if cosine else 1.0
         for w in range(word_size):
-            made[i, w] = min(max(words[rows[i], w] * scale, -limit), limit)
+            number = words[rows[i], w] * scale
+            made[i, w] = min(max(number, -limit), limit) if number == number else 0
     return made
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
 
+from ann_backends import plugins
 from ann_backends.index import Index, Settings
-
-ENTRY_POINTS = "ann_backends"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +47,17 @@ def register(
 ) -> None:
     """Make a backend known as `name`.
 
-    target: its settings class (see `Settings`), or "package.module:Class", imported at first use.
+    target: its settings class (see `Settings`), or "package.module:Class", imported at first use;
+    "module:Outer.Inner" for a nested one, "__main__:Class" for one of the script itself.
     install_hint: the command that installs what it needs, such as "pip install faiss-cpu".
     requires: the modules it needs, such as ["faiss"]; `available` looks for them, unimported.
     A name that is known already is refused unless `replace`.
     """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name: got {name!r}, expected a string")
     if isinstance(target, str):
         module, _, class_name = target.partition(":")
-        if not (module and class_name):
+        if not all(part.isidentifier() for part in (*module.split("."), *class_name.split("."))):
             raise ValueError(f"target: got {target!r}, expected 'package.module:Class'")
     elif not isinstance(target, type):
         raise TypeError(f"target: got {target!r}, expected a class or 'package.module:Class'")
@@ -73,7 +75,9 @@ def resolve(backend: str | Settings, **settings: Any) -> Settings:
     """The settings object that `backend` stands for: a name with `settings`, or the object itself.
 
     An unknown name raises ValueError with the nearest known ones; a missing package raises
-    ImportError with what installs it; an unknown setting raises TypeError.
+    ImportError with what installs it, as does one that cannot be loaded, with the reason; an
+    unknown setting raises TypeError. A plug-in that is ignored, because its name is a built-in's or
+    another's, is warned of once.
     """
     if isinstance(backend, str):
         return _configured(backend, load(backend), settings)
@@ -105,6 +109,7 @@ def create(
 
 def load(name: str) -> type:
     """The settings class of the backend `name`, imported now; errors as of `resolve`."""
+    plugins.warn_of_ignored(_entries)
     entry = _entries.get(name) or _known().get(name)
     if entry is None:
         raise ValueError(_unknown(name))
@@ -112,20 +117,31 @@ def load(name: str) -> type:
         return entry.target
     module, _, class_name = entry.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), class_name)
-    except ImportError as error:
-        missing = error.name or str(error)
-        raise ImportError(
-            f"backend {name!r} needs {missing}, which cannot be imported here; "
-            f"install it with: {entry.install_hint or f'pip install {missing}'}",
-            name=error.name,
-        ) from error
+        found: Any = importlib.import_module(module)
+        for part in class_name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ImportError(_why_not_loaded(name, entry, error), name=module) from error
+    if not isinstance(found, type):
+        raise TypeError(f"backend {name!r}: {entry.target} is {found!r}, expected a settings class")
+    return found
 
 
 def _known() -> dict[str, Entry]:
     """Registered entries and installed entry points; what is registered here goes first."""
-    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    return {point.name: Entry(point.value) for point in points} | _entries
+    found = plugins.installed()
+    return {name: Entry(each.target, each.install_hint) for name, each in found.items()} | _entries
+
+
+def _why_not_loaded(name: str, entry: Entry, error: Exception) -> str:
+    """Blames a package that is not there for what is missing, and `entry`'s own for the rest."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and not _is_installed(missing):
+        return (
+            f"backend {name!r} needs {missing}, which cannot be imported here; "
+            f"install it with: {entry.install_hint or f'pip install {missing}'}"
+        )
+    return f"backend {name!r}: {entry.target} cannot be loaded ({type(error).__name__}: {error})"
 
 
 def _readiness(entry: Entry) -> str:
@@ -141,7 +157,10 @@ def _modules(entry: Entry) -> tuple[str, ...]:
 
 def _is_installed(module: str) -> bool:
     # Only the top-level package is looked up: for a submodule find_spec would import its parents.
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+    package = module.partition(".")[0]
+    if package in sys.modules:  # among them "__main__", which find_spec does not know
+        return sys.modules[package] is not None
+    return importlib.util.find_spec(package) is not None
 
 
 def _what_to_install(entry: Entry, missing: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from collections.abc import Iterator
 from itertools import islice
 from time import perf_counter_ns
@@ -78,7 +80,7 @@ def replay(
     that of `exact`; without, the first round is short and `Replay.recall` NaN.
 
     Raises what `create` raises for `backend` and `settings`; ValueError where the backend does
-    not offer the trace's metric.
+    not offer the trace's metric, or there is no room for a memory of the trace's size.
     """
     configured = registry.resolve(backend, **settings)
     k = checks.integer("k", trace.k if k is None else k, 1, trace.memory_size)
@@ -99,8 +101,7 @@ class _Stage:
     def __init__(self, trace: Trace, configured: tuple[Settings, ...], seed: int) -> None:
         shape = (trace.batch_size, trace.memory_size, trace.word_size)
         self.trace, self._configured, self._seed = trace, configured, seed
-        self.memory = lazy_zeros(shape, trace.queries.dtype)
-        self.known = lazy_zeros(shape[:2], np.bool_)
+        self.memory, self.known = _memory(shape, trace.queries.dtype)
         self.indexes: list[Index] = []
         self._touched: list[tuple[np.ndarray, np.ndarray]] = []
         self._earlier_rebuilds = 0
@@ -152,6 +153,19 @@ class _Stage:
         self.memory[element, slot] = rows
         self.known[element, slot] = True
         self._touched.append((element, slot))
+
+
+def _memory(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Zeros [B, N, W], and [B, N] for rows that are not known; refused if there is no room."""
+    try:
+        return lazy_zeros(shape, dtype), lazy_zeros(shape[:2], np.bool_)
+    except (OSError, OverflowError, MemoryError, ValueError) as error:
+        needed = math.prod(shape[:2]) * (shape[2] * dtype.itemsize + 1)
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        raise ValueError(
+            f"trace: got memory_size {shape[1]}, {shape[0]} memories of which take {needed} bytes, "
+            f"expected what fits; this machine has {there}"
+        ) from error
 
 
 def _by_element(element: np.ndarray, slot: np.ndarray, batch_size: int) -> np.ndarray:

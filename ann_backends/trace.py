@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
-import zlib
-from pathlib import Path
+import reprlib
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ann_backends import checks
-from ann_backends.metric import METRICS
+from ann_backends import checks, trace_file
+from ann_backends.metric import METRICS, longest
 
 FORMAT, VERSION = "ann_backends.Trace", 1
 
@@ -35,7 +33,8 @@ class Trace:
     (none for a memory that starts empty, all N for one that starts full). Rows elsewhere are zero.
     info: JSON values under string keys, whatever tells where the trace comes from.
 
-    queries, rows and start_rows are finite and of one dtype, float32 or float64, the memory's.
+    queries, rows and start_rows are of one dtype, float32 or float64, the memory's, and finite and
+    short as an index wants them (see `Index`).
     A field that breaks this raises ValueError or TypeError.
 
     File format, version 1: an .npz archive (a zip of .npy files, as `numpy.load` reads it, no
@@ -110,52 +109,45 @@ class Trace:
         return self.start_element[part], self.start_slot[part], self.start_rows[part]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, compressed; what stood at `path` is replaced at the end, at once."""
+        """Write the file, compressed; what stood at `path` is replaced at the end, at once.
+
+        Raises OSError with path, needed and free bytes where it cannot be written; what stood there
+        is as it was then.
+        """
         header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         header |= {name: getattr(self, name) for name in ("memory_size", "k", "metric", "info")}
-        arrays = {name: getattr(self, name) for name in self.ARRAYS}
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        trace_file.write(path, header, {name: getattr(self, name) for name in self.ARRAYS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that `save` wrote; one that is damaged or no trace raises ValueError."""
+        """Read a file that `save` wrote; one that is damaged or no trace raises ValueError.
+
+        Whatever bytes it holds, reading takes time and memory in proportion to them.
+        """
         expected = f"expected a trace file, {FORMAT} of version {VERSION}"
-        try:
-            members = _read_members(path, ("header", *cls.ARRAYS))
-            header = json.loads(str(members.pop("header")))
-            came = header["format"], header["version"]
-            if came != (FORMAT, VERSION):
-                raise ValueError(f"format and version: got {came}")
-            fields: dict[str, Any] = dict(members)
-            fields |= {name: header[name] for name in ("memory_size", "k", "metric", "info")}
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: {error}; {expected}") from error
-
-
-def _read_members(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("got no zip archive or a truncated one")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+        with open(path, "rb") as file:
+            try:
+                header, arrays = trace_file.read(file, cls.ARRAYS)
+                came = header["format"], header["version"]
+                if came != (FORMAT, VERSION):
+                    raise ValueError(f"format and version: got {reprlib.repr(came)}")
+                fields: dict[str, Any] = {**arrays}
+                fields |= {name: header[name] for name in ("memory_size", "k", "metric", "info")}
+                return cls(**fields)
+            except Exception as error:  # bytes of others can fail in any way
+                said = str(error) or type(error).__name__
+                raise ValueError(f"{os.fspath(path)}: {said}; {expected}") from error
 
 
 def _check_info(info: object) -> None:
     if not isinstance(info, dict) or not all(isinstance(key, str) for key in info):
-        raise TypeError(f"info: got {info!r}, expected a dict with string keys")
+        raise TypeError(f"info: got {reprlib.repr(info)}, expected a dict with string keys")
     try:
         json.dumps(info, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"info: got {info!r}, expected JSON values ({error})") from error
+        raise TypeError(
+            f"info: got {reprlib.repr(info)}, expected JSON values ({error})"
+        ) from error
 
 
 def _check_arrays(trace: Trace) -> None:
@@ -188,8 +180,7 @@ def _check_arrays(trace: Trace) -> None:
         if array.dtype != kind:
             raise TypeError(f"{name}: got dtype {array.dtype}, expected {np.dtype(kind)}")
     for name in ("queries", "rows", "start_rows"):
-        if not np.isfinite(getattr(trace, name)).all():
-            raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
+        checks.short_rows(name, getattr(trace, name), longest(trace.metric, dtype))
 
 
 def _check_slots(trace: Trace) -> None:

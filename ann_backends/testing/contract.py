@@ -19,7 +19,7 @@ def the_memory_is_a_view(trial: Trial) -> None:
     shared = np.shares_memory(world.index.memory, memory)
     expect(shared, "got a copy of the memory, expected a view")
     memory[0, 5] = 3.0
-    world.index.update(np.array([[5]]))
+    world.update(np.array([[5]]))
     first = world.search(np.full((1, 1, 8), 3.0, trial.dtype), 1)
     expect_equal("slots for a row just written", first.tolist(), [[[5]]])
     for copied in (memory[:, ::2], memory[..., ::-1], memory.astype(np.float16), memory.tolist()):
@@ -36,7 +36,7 @@ def an_index_may_start_empty(trial: Trial) -> None:
     for _ in range(6):
         world.write(world.random_slots(2))
         world.search(queries, 4)
-    world.index.rebuild()
+    world.rebuild()
     world.search(queries, 4)
 
 
@@ -58,7 +58,7 @@ def padding_and_duplicates_are_harmless(trial: Trial) -> None:
         world.search(trial.random(1, 2, 8), 4)
     world.remove(np.array([[7, -1, 7]]))
     world.remove(np.array([[-1, -1]]))
-    world.index.update(np.zeros((1, 0), np.int64))
+    world.update(np.zeros((1, 0), np.int64))
     found = world.search(trial.random(1, 1, 8), 4)
     expect_equal("slots with one row left", found.tolist(), [[[3, -1, -1, -1]]])
 
@@ -79,7 +79,7 @@ def rebuilding_keeps_the_rows(trial: Trial) -> None:
     """rebuild, and the rebuild that comes by itself, lose no row and bring none back."""
     world = World(trial, trial.random(2, 64, 16))
     world.remove(world.random_slots(10))
-    world.index.rebuild()
+    world.rebuild()
     _finds_its_rows(world)
     every = getattr(trial.settings, "rebuild_every", None) or 64
     rebuilds = world.index.stats()["rebuilds"]

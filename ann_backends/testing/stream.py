@@ -38,7 +38,7 @@ class History:
 
     def act(self) -> None:
         """One random change."""
-        actions = [self._write, self._write, self._announce, self._remove, self.world.index.rebuild]
+        actions = [self._write, self._write, self._announce, self._remove, self.world.rebuild]
         # Seldom, as little is left to be seen afterwards.
         rare = self.rng.random() < 0.02
         (self.world.reset if rare else actions[self.rng.integers(len(actions))])()
@@ -68,7 +68,7 @@ class History:
         """Announce findable rows that have not changed."""
         slots = self._some_slots()
         slots = np.where(self._findable(slots), slots, -1)
-        self.world.index.update(slots)
+        self.world.update(slots)
         self._remember(slots)
 
     def _remove(self) -> None:

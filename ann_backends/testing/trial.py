@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pickle
+import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,7 +61,16 @@ class World:
         self.memory = memory
         self.findable = np.full(memory.shape[:2], findable == "all")
         self.rng = np.random.default_rng(trial.seed + 1)
-        self.index = trial.build(memory, findable)
+        # What the last search returned, and what it was then.
+        self._answers: tuple[np.ndarray, ...] = ()
+        self._answers_then: tuple[np.ndarray, ...] = ()
+        self.index = leaving_alone(self.memory, lambda: trial.build(memory, findable))
+
+    def __copy__(self) -> World:
+        """The same memory and index; the last answer is the original's own."""
+        world = object.__new__(World)
+        vars(world).update(vars(self), _answers=(), _answers_then=())
+        return world
 
     def write(self, slots: np.ndarray, words: np.ndarray | None = None) -> None:
         """Overwrite the rows at `slots` [B, n], with random words unless given, and announce it.
@@ -69,18 +82,26 @@ class World:
             new = self.rng.standard_normal(shape) if words is None else words[b]
             self.memory[b, own[own >= 0]] = new[own >= 0]
             self.findable[b, own[own >= 0]] = True
-        self.index.update(slots)
+        self.update(slots)
+
+    def update(self, slots: np.ndarray) -> None:
+        """Announce rows, findable ones or just written; the slots [B, n] are used up afterwards."""
+        self._call(self.index.update, slots.copy())
 
     def remove(self, slots: np.ndarray) -> None:
         """Make the rows at `slots` [B, n] not findable; -1 is padding."""
         for b, own in enumerate(slots):
             self.findable[b, own[own >= 0]] = False
-        self.index.remove(slots)
+        self._call(self.index.remove, slots.copy())
 
     def reset(self) -> None:
         """Make every row not findable."""
         self.findable[:] = False
-        self.index.reset()
+        self._call(self.index.reset)
+
+    def rebuild(self) -> None:
+        """Build the index anew."""
+        self._call(self.index.rebuild)
 
     def random_slots(self, n: int) -> np.ndarray:
         """[B, n] distinct slots per batch element."""
@@ -91,7 +112,10 @@ class World:
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
         """The index's slots [B, H, k], after everything about them and their similarity held."""
-        slots, similarity = self.index.search(queries, k)
+        slots, similarity = self._call(self.index.search, queries.copy(), k)
+        for returned, then in zip(self._answers, self._answers_then, strict=True):
+            expect((returned == then).all(), "an earlier answer was overwritten by a later search")
+            returned[...] = 0  # its owner may do that, and no later answer depends on it
         expected = (*queries.shape[:2], k)
         expect_equal("shape of slots", slots.shape, expected)
         expect_equal("shape of similarity", similarity.shape, expected)
@@ -100,7 +124,8 @@ class World:
         for b in range(queries.shape[0]):
             for h in range(queries.shape[1]):
                 self._verify(b, queries[b, h], slots[b, h], similarity[b, h])
-        return slots
+        self._answers, self._answers_then = (slots, similarity), (slots.copy(), similarity.copy())
+        return self._answers_then[0]
 
     def recall(self, queries: np.ndarray, k: int) -> float:
         """Share of the k nearest found, over all queries; equally near rows count alike."""
@@ -125,6 +150,16 @@ class World:
                     f"element {b}: got slot {found[b, h]} first, similarity {got}, "
                     f"for the words of row {rows[b, h]}, similarity {least}"
                 )
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Its result; the arrays given are another's afterwards, who writes other things there."""
+        given = [a for a in arguments if isinstance(a, np.ndarray)]
+        held = [array.copy() for array in given]
+        result = leaving_alone(self.memory, lambda: method(*arguments))
+        for array, was in zip(given, held, strict=True):
+            expect((array == was).all(), "the caller's slots or queries were written to")
+            array[...] = 0
+        return result
 
     def _verify(self, b: int, query: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         problem = self._problem(b, query, slots, similarity)
@@ -172,7 +207,37 @@ def similarity_of(query: np.ndarray, words: np.ndarray, metric: str) -> np.ndarr
     q, m = query.astype(np.float64), words.astype(np.float64)
     if metric == "l2":
         return -((m - q) ** 2).sum(axis=1)
-    return (m @ q) / np.sqrt((q @ q + NORM_EPSILON) * ((m * m).sum(axis=1) + NORM_EPSILON))
+    lengths = np.sqrt((m * m).sum(axis=1) + NORM_EPSILON)
+    return (m / lengths[:, None]) @ (q / np.sqrt(q @ q + NORM_EPSILON))
+
+
+def leaving_alone(memory: np.ndarray, call: Callable[[], Any]) -> Any:
+    """What `call` returns; it may change neither the memory nor what belongs to the process."""
+    before, generators = memory.tobytes(), (np.random.get_state(), random.getstate())  # noqa: NPY002
+    errors, folder = np.geterr(), os.getcwd()
+    # From a state that no seed gives, so that seeding is seen as a change.
+    np.random.random(), random.random()  # noqa: NPY002
+    process = _process_state()
+    try:
+        result = call()
+        expect(memory.tobytes() == before, "the memory was written to, which is its owner's")
+        for what, state in _process_state().items():
+            expect(state == process[what], f"{what} was changed, which is the whole process's")
+    finally:
+        np.random.set_state(generators[0])  # noqa: NPY002
+        random.setstate(generators[1])
+        np.seterr(**errors)
+        os.chdir(folder)
+    return result
+
+
+def _process_state() -> dict[str, Any]:
+    return {
+        "NumPy's global generator": pickle.dumps(np.random.get_state()),  # noqa: NPY002
+        "Python's global generator": random.getstate(),
+        "NumPy's way with floating-point errors": np.geterr(),
+        "the working directory": os.getcwd(),
+    }
 
 
 def expect(holds: bool, message: str) -> None:

@@ -69,9 +69,15 @@ def access(
             f"interface: got NaN or infinite values at step {first + t}, expected finite ones; "
             "have the model's parameters diverged?"
         )
-    store.index.update(journal.slots[t])
     queries = tape.interface[t, :, :, : settings.word_size]
-    found, _ = store.index.search(queries, weights.shape[2])
+    try:
+        store.index.update(journal.slots[t])
+        found, _ = store.index.search(queries, weights.shape[2])
+    except ValueError as error:
+        # The index takes no row or key that is not finite, or too long to have a similarity.
+        raise FloatingPointError(
+            f"step {first + t}: {error}; have the model's parameters diverged?"
+        ) from error
     contents = tape.content_slots, tape.content_weights
     step.weigh(memory, known, (tape.interface, *contents), found, t, settings.cosine, key_strength)
     step.end(

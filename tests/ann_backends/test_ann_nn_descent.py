@@ -6,6 +6,9 @@ pynndescent compiles itself for tens of seconds, once for all tests here.
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +111,50 @@ def test_rows_all_alike_make_no_trouble(rows: str) -> None:
     slots, similarity = index.search(memory[:, :3], 5)
     assert all(np.unique(own).size == 5 for own in slots[0])
     np.testing.assert_allclose(similarity, float(rows == "equal"), atol=1e-6)
+
+
+FORKED = """
+import multiprocessing, numpy as np
+import ann_backends
+from numba import njit, prange, threading_layer
+
+@njit(parallel=True)
+def total(x):
+    t = 0.0
+    for i in prange(x.size):
+        t += x[i]
+    return t
+
+def child(queue):
+    import ann_backends.nn_descent
+    memory = np.ones((1, 600, 3))
+    try:
+        ann_backends.create("nn_descent", memory, findable="none").update(np.arange(600)[None])
+    except RuntimeError as error:
+        queue.put(str(error))
+    queue.put("alive")
+
+if __name__ == "__main__":
+    total(np.ones(9))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    process.join()
+    print(threading_layer(), process.exitcode, queue.get() if process.exitcode == 0 else "ended")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP and fork are Linux's defaults")
+def test_building_in_a_process_forked_after_numbas_threads_ran_is_an_error_not_its_end(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    layer, status, said = done.stdout.split(maxsplit=2)
+    if layer != "omp":
+        pytest.skip(f"numba runs its threads by {layer} here, which survives a fork")
+    assert (status, done.stderr) == ("0", "")
+    assert said.startswith("nn_descent: this process was forked after numba's OpenMP threads")
+    assert "'spawn' or 'forkserver'" in said

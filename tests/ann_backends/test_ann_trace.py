@@ -184,7 +184,7 @@ def rewritten(path, header=None, drop=(), **arrays):
         ({"header": {"metric": None}}, "metric: got None"),
         ({"drop": ["slots"]}, "slots is not a file in the archive"),
         ({"drop": ["header"]}, "header is not a file in the archive"),
-        ({"slots": np.array([{}], object)}, "allow_pickle=False"),
+        ({"slots": np.array([{}], object)}, "slots: got Python objects"),
         ({"rows": np.zeros((1, 2))}, "rows: got shape"),
     ],
 )

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 from ann_backends import registry, testing
 from ann_backends.buffers import lazy_zeros
+from ann_backends.copies import gather
 from ann_backends.exact import Exact
 from ann_backends.index import Index, Settings
 from ann_backends.kd_forest import KDForest
+from ann_backends.log import Log
 from ann_backends.lsh import LSH
 from ann_backends.metric import METRICS, NORM_EPSILON, similarity
 from ann_backends.prefetching import prefetch
@@ -26,11 +28,13 @@ __all__ = [
     "Exact",
     "Index",
     "KDForest",
+    "Log",
     "Replay",
     "Settings",
     "Trace",
     "available",
     "create",
+    "gather",
     "lazy_zeros",
     "prefetch",
     "register",

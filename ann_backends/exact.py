@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from ann_backends.index import Index, Settings
+from ann_backends.log import Log
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import prefetch_row
 from ann_backends.sketch import (
@@ -68,6 +69,7 @@ class Exact(Settings):
     """The linear scan: recall 1, O(N) per search, O(1) per update. Ties go to the lowest slot."""
 
     name: ClassVar[str] = "exact"
+    reversible: ClassVar[bool] = True
 
     def build(
         self,
@@ -100,11 +102,12 @@ class ExactIndex(Index):
 
     def _update(self, slots: np.ndarray) -> None:
         cosine = self.metric == "cosine"
-        _refresh(self.memory, slots, cosine, self._scale, self._count, self._extent)
+        log = self._log_chunk(slots.shape[1])
+        _refresh(self.memory, slots, cosine, self._scale, self._count, self._extent, log)
         self._sketch(slots, slice(None))
 
     def _remove(self, slots: np.ndarray) -> None:
-        _forget(slots, self._scale, self._count)
+        _forget(slots, self._scale, self._count, self._log_chunk(slots.shape[1]))
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         if self._sketches.shape[1] > 0:
@@ -126,6 +129,30 @@ class ExactIndex(Index):
             own = self._scale[elements], self._fours[elements], self._huge[elements]
             _sketch(self.memory[elements], slots, *own)
 
+    def _structure(self) -> dict[str, np.ndarray]:
+        small = {"count": self._count, "extent": self._extent, "huge": self._huge}
+        return {"scale": self._scale, "sketches": self._sketches, **small}
+
+    def _counters(self) -> list[np.ndarray]:
+        return [self._count, self._extent, self._huge]
+
+    def _note_rebuild(self, element: int, log: Log) -> None:
+        """Nothing: a rebuild changes only counters, as the rest follows from the rows."""
+
+    def _carry_entry(self, entry: Any, forward: bool) -> None:
+        touched = _carry(self.memory, entry, forward, self.metric == "cosine", self._scale)
+        self._sketch(touched, slice(None))
+
+    def _element_problem(self, element: int) -> str:
+        scale = self._scale[element]
+        rows = np.flatnonzero(scale)
+        if not np.isfinite(self.memory[element, rows]).all():
+            return "NaN or infinite values in a findable row"
+        least = rows[-1] + 1 if rows.size else 0
+        sound = least <= self._extent[element] <= self.memory_size
+        sound &= self._count[element] == rows.size and np.isfinite(scale).all() and scale.min() >= 0
+        return "" if sound else "numbers that do not fit together"
+
     def _findable(self) -> np.ndarray:
         return self._count
 
@@ -142,12 +169,15 @@ def _refresh(
     scale: np.ndarray,
     count: np.ndarray,
     extent: np.ndarray,
+    log: np.ndarray,
 ) -> None:
-    """Make the rows at `slots` [B, n] findable."""
+    """Make the rows at `slots` [B, n] findable; log: where to note it, or [B, 0]."""
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):
             slot = slots[b, i]
             if slot >= 0:
+                if log.shape[1]:
+                    _note(log, b, slot, scale)
                 count[b] += scale[b, slot] == 0
                 extent[b] = max(extent[b], slot + 1)
                 scale[b, slot] = _row_scale(memory[b, slot], cosine)
@@ -193,14 +223,49 @@ def _row_scale(word: np.ndarray, cosine: bool) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _forget(slots: np.ndarray, scale: np.ndarray, count: np.ndarray) -> None:
-    """Make the rows at `slots` [B, n] not findable."""
+def _forget(slots: np.ndarray, scale: np.ndarray, count: np.ndarray, log: np.ndarray) -> None:
+    """Make the rows at `slots` [B, n] not findable; log: as in `_refresh`."""
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):
             slot = slots[b, i]
             if slot >= 0 and scale[b, slot] != 0:
+                if log.shape[1]:
+                    _note(log, b, slot, scale)
                 scale[b, slot] = 0
                 count[b] -= 1
+
+
+@njit(nogil=True, cache=True)
+def _note(log: np.ndarray, b: int, slot: int, scale: np.ndarray) -> None:
+    """A row that is about to change: its slot if it is findable now, else ~slot."""
+    log[b, log[b, 0]] = slot if scale[b, slot] != 0 else ~slot
+    log[b, 0] += 1
+
+
+@njit(nogil=True, cache=True)
+def _carry(
+    memory: np.ndarray, log: np.ndarray, forward: bool, cosine: bool, scale: np.ndarray
+) -> np.ndarray:
+    """Make rows findable, or not, as they were on the other side of the notes `log` [B, n].
+
+    Returns those that are findable now, [B, n] with -1 for the others.
+    """
+    touched = np.full((log.shape[0], log[:, 0].max()), -1)
+    for b in range(log.shape[0]):
+        stop = log[b, 0]
+        for i in range(1, stop):
+            place = i if forward else stop - i
+            noted = log[b, place]
+            slot = max(noted, ~noted)
+            log[b, place] = slot if scale[b, slot] != 0 else ~slot
+            # Whatever is not 0, until it is known which rows are findable in the end.
+            scale[b, slot] = 1 if noted >= 0 else 0
+        for i in range(1, stop):
+            slot = max(log[b, i], ~log[b, i])
+            if scale[b, slot] != 0:
+                scale[b, slot] = _row_scale(memory[b, slot], cosine)
+                touched[b, i] = slot
+    return touched
 
 
 @njit(nogil=True, cache=True, fastmath=REORDERED)

@@ -28,20 +28,61 @@ import numpy.typing as npt
 from numba import njit
 
 from ann_backends import checks as checking
+from ann_backends import forest_carry, forest_check
+from ann_backends.best import keep_best
+from ann_backends.forest import (
+    ABOVE,
+    BELOW,
+    DEPTH,
+    DIMENSION,
+    FINDABLE,
+    LIVE_BLOCKS,
+    LIVE_NODES,
+    NEXT,
+    OWNER,
+    PARENT,
+    Forest,
+    append,
+    copy_sketch,
+    free_block,
+    free_node,
+    grow_node,
+    new_block,
+    new_node,
+    replace_child,
+    set_parent,
+    sketch_last,
+)
+from ann_backends.forest_log import (
+    ABOVE_CHILD,
+    APART,
+    CHAIN,
+    IN,
+    MERGE,
+    OUT,
+    PLANT,
+    TREE,
+    UNCHAIN,
+    UPROOT,
+    fresh,
+    note_block,
+    note_branch,
+    note_split,
+    numbers_per_row,
+    remember_order,
+    reserve,
+)
 from ann_backends.index import Index, Settings
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import CACHE_LINE, prefetch_item, prefetch_row
 from ann_backends.sketch import (
     LANES,
     QUERY_NUMBERS,
-    copy_lane,
     group_shape,
-    keep,
     lowest_bit,
     own_similarity,
     prepare_query,
     score_group,
-    write_lane,
 )
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
@@ -66,11 +107,6 @@ PRINCIPAL_SAMPLE = 16384
 # Rows found by their sketches that are ranked by themselves; or twice k, if that is more.
 RERANKED = 16
 
-# Columns of Forest.nodes, Forest.links and Forest.state.
-DIMENSION, BELOW, ABOVE, PARENT = range(4)
-OWNER, NEXT = range(2)
-LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE, DEPTH = range(6)
-
 
 @dataclasses.dataclass(frozen=True)
 class KDForest(Settings):
@@ -92,6 +128,7 @@ class KDForest(Settings):
 
     name: ClassVar[str] = "kd_forest"
     min_recall: ClassVar[float] = 0.3
+    reversible: ClassVar[bool] = True
 
     trees: int = 4
     checks: int = 32
@@ -119,10 +156,24 @@ class KDForest(Settings):
         return KDForestIndex(self, memory, seed=seed, metric=metric, findable=findable)
 
 
+class Space(NamedTuple):
+    """What a search works in, so as to take no time for making it: nothing that lasts.
+
+    visited: uint32 [N], the last query, counted by clock [1], that has examined a row. keys, items:
+    the queue's.
+    """
+
+    visited: np.ndarray
+    clock: np.ndarray
+    keys: np.ndarray
+    items: np.ndarray
+
+
 class KDForestIndex(Index):
-    """The `Index` that `KDForest` builds. One call at a time: searches share working space."""
+    """The `Index` that `KDForest` builds."""
 
     settings: KDForest
+    growing = frozenset({"nodes", "thresholds", "leaves", "links", "sketches"})
 
     @property
     def checks(self) -> int:
@@ -137,9 +188,8 @@ class KDForestIndex(Index):
         trees, per_leaf = self.settings.trees, 1 + self.settings.leaf_size
         axes = self.word_size if self.settings.principal_axes else 0
         self._checks = getattr(self, "_checks", self.settings.checks)
+        self._notes_per_row = numbers_per_row(trees, per_leaf)
         self._random = np.full(self.batch_size, self.seed, np.uint64)
-        self._visited = self._zeros((self.memory_size,), np.uint32)
-        self._clock = np.zeros(1, np.int64)
         self._forest = Forest(
             where=self._zeros((self.batch_size, self.memory_size, trees), np.int32),
             roots=np.zeros((self.batch_size, trees), np.int32),
@@ -166,9 +216,19 @@ class KDForestIndex(Index):
             links=_widened(old.links, room),
             sketches=_widened(old.sketches, room * self._groups),
         )
+        # For each of the searches that have run at the same time; a search takes one, or makes it.
+        self._spaces = [self._new_space()]
+
+    def _new_space(self) -> Space:
+        """Working space for a search of as many nodes as there is room for."""
         # A node's farther child enters the queue at most once, beside the roots.
-        self._keys = np.empty(room + self.settings.trees, self.memory.dtype)
-        self._items = np.empty(room + self.settings.trees, np.int32)
+        size = self._room + 1 + self.settings.trees
+        return Space(
+            visited=self._zeros((self.memory_size,), np.uint32),
+            clock=np.zeros(1, np.int64),
+            keys=np.empty(size, self.memory.dtype),
+            items=np.empty(size, np.int32),
+        )
 
     @property
     def _room(self) -> int:
@@ -206,40 +266,75 @@ class KDForestIndex(Index):
                 self._reserve(2 * self._room)
 
     def _build_tree(self, element: int, tree: int, members: np.ndarray, scales: np.ndarray) -> bool:
-        forest = Forest(*(array[element] for array in self._forest))
+        forest = self._element(element)
         random = self._random[element : element + 1]
         return _build_tree(self.memory[element], members, scales, *forest, random, tree)
 
     def _update(self, slots: np.ndarray) -> None:
         rows = self.memory, slots, self.metric == "cosine"
         counts = self._random, self._insertions, self._rebuild_every
-        if not _refresh(*rows, *self._forest, *counts):
+        log = self._log_room(slots.shape[1])
+        if not _refresh(*rows, *self._forest, *counts, log):
             self._reserve(2 * self._room + slots.shape[1] * self.settings.trees)
-            _refresh(*rows, *self._forest, *counts)
+            _refresh(*rows, *self._forest, *counts, log)
 
     def _remove(self, slots: np.ndarray) -> None:
-        _forget(slots, *self._forest)
+        _forget(slots, *self._forest, self._log_room(slots.shape[1]))
+
+    def _log_room(self, rows: int) -> np.ndarray:
+        """Where so many rows' changes are noted, for each element."""
+        return self._log_chunk(rows * self._notes_per_row + 1 + self.settings.leaf_size)
 
     def _search(self, queries: np.ndarray, slots: np.ndarray, similarity: np.ndarray) -> None:
         forest = self._forest
+        given = self.memory, queries, self._checks
         trees = forest.roots, forest.nodes, forest.thresholds, forest.axes
         arrays = *trees, forest.leaves, forest.links
-        queue = self._keys, self._items
+        try:
+            space = self._spaces.pop()  # in one step: no other search gets it too
+        except IndexError:
+            space = self._new_space()
         if self.settings.sketch:
-            given = self.memory, queries, self._checks
-            _search_sketches(*given, *arrays, forest.sketches, *queue, slots, similarity)
+            _search_sketches(*given, *arrays, forest.sketches, *space, slots, similarity)
         else:
-            given = self.memory, queries, self._checks
-            seen = self._visited, self._clock
-            cosine = self.metric == "cosine"
-            _search(*given, *arrays, cosine, *seen, *queue, slots, similarity)
+            _search(*given, *arrays, self.metric == "cosine", *space, slots, similarity)
+        self._spaces.append(space)
+
+    def _structure(self) -> dict[str, np.ndarray]:
+        return self._forest._asdict() | {"random": self._random}
+
+    def _counters(self) -> list[np.ndarray]:
+        return [self._forest.state, self._random]
+
+    def _copy_element(self, element: int) -> dict[str, np.ndarray]:
+        part = super()._copy_element(element)
+        del part["sketches"]  # follow from the rest
+        return part
+
+    def _take_element(self, element: int, part: dict[str, np.ndarray]) -> None:
+        sizes = [len(part[name]) for name in ("nodes", "thresholds", "leaves", "links")]
+        self._reserve(max(sizes))
+        super()._take_element(element, part)
+        if "sketches" not in part:
+            forest_carry.sketch_all(self._element(element), self.memory[element])
+
+    def _carry_entry(self, entry: np.ndarray, forward: bool) -> None:
+        for element, notes in enumerate(entry):
+            forest_carry.carry(self._element(element), self.memory[element], notes, forward)
+
+    def _element_problem(self, element: int) -> str:
+        return forest_check.problem(self._element(element), self.memory[element])
+
+    def _element(self, element: int) -> Forest:
+        """The trees of one element, views."""
+        return Forest(*(array[element] for array in self._forest))
 
     def _findable(self) -> np.ndarray:
         return self._forest.state[:, FINDABLE]
 
     def _bytes(self) -> int:
-        space = self._visited, self._clock, self._keys, self._items, self._random
-        return sum(array.nbytes for array in (*self._forest, *space))
+        spaces = (array for space in tuple(self._spaces) for array in space)
+        return sum(array.nbytes for array in (*self._forest, *spaces, self._random))
 
 
 def _principal_axes(points: np.ndarray) -> np.ndarray:
@@ -250,38 +345,6 @@ def _principal_axes(points: np.ndarray) -> np.ndarray:
     if np.isfinite(covariance).all() and covariance.shape == axes.shape:
         axes = np.linalg.eigh(covariance)[1][:, ::-1]
     return axes
-
-
-class Forest(NamedTuple):
-    """The trees of one batch element; the index has them with a leading axis for the batch.
-
-    where: int32 [N, trees], the block that holds a row, 0 if the row is not findable.
-    roots: int32 [trees], each a child as in `nodes`.
-    nodes: int32 [room, 4], DIMENSION, BELOW and ABOVE (children), PARENT (0 for a root). A free
-    node's BELOW is the next free one.
-    thresholds: float [room], of the nodes.
-    leaves: int32 [room, 1 + leaf_size], the blocks: how many rows, and their slots.
-    links: int32 [room, 2], of the blocks. A leaf is one block, whose OWNER is its parent node (0
-    for a root). Only a leaf whose rows are all alike grows beyond: further blocks, with OWNER
-    minus the first, hang on it by NEXT, all of them full except the second. NEXT also chains
-    the free blocks.
-    state: int64 [6], LIVE_NODES, FREE_NODE, LIVE_BLOCKS, FREE_BLOCK, FINDABLE rows, and DEPTH, the
-    longest way of a row inserted since the forest was built.
-    sketches: int8 [room * groups, W / 4, LANES, 4], or none. The row at a place of a block, counted
-    from 0 as in `leaves`, has its sketch in that lane of the block's groups.
-    axes: float [W, W], in columns the directions that the trees split along, or none: then they
-    split along the numbers of a word.
-    """
-
-    where: np.ndarray
-    roots: np.ndarray
-    nodes: np.ndarray
-    thresholds: np.ndarray
-    leaves: np.ndarray
-    links: np.ndarray
-    state: np.ndarray
-    sketches: np.ndarray
-    axes: np.ndarray
 
 
 def _widened(array: np.ndarray, room: int) -> np.ndarray:
@@ -373,121 +436,18 @@ def _scale_all(memory: np.ndarray, members: np.ndarray, cosine: bool, scales: np
 
 
 @njit(nogil=True, cache=True)
-def _new_node(forest: Forest) -> int:
-    state = forest.state
-    node = state[FREE_NODE]
-    state[LIVE_NODES] += 1
-    if node == 0:
-        return int(state[LIVE_NODES])
-    state[FREE_NODE] = forest.nodes[node, BELOW]
-    return int(node)
-
-
-@njit(nogil=True, cache=True)
-def _free_node(forest: Forest, node: int) -> None:
-    forest.nodes[node, BELOW] = forest.state[FREE_NODE]
-    forest.state[FREE_NODE] = node
-    forest.state[LIVE_NODES] -= 1
-
-
-@njit(nogil=True, cache=True)
-def _new_block(forest: Forest, owner: int) -> int:
-    """An empty block."""
-    state = forest.state
-    block = state[FREE_BLOCK]
-    state[LIVE_BLOCKS] += 1
-    if block == 0:
-        block = state[LIVE_BLOCKS]
-    else:
-        state[FREE_BLOCK] = forest.links[block, NEXT]
-    forest.leaves[block, 0] = 0
-    forest.links[block, OWNER] = owner
-    forest.links[block, NEXT] = 0
-    return block
-
-
-@njit(nogil=True, cache=True)
-def _free_block(forest: Forest, block: int) -> None:
-    forest.links[block, NEXT] = forest.state[FREE_BLOCK]
-    forest.state[FREE_BLOCK] = block
-    forest.state[LIVE_BLOCKS] -= 1
-
-
-@njit(nogil=True, cache=True)
-def _append(forest: Forest, tree: int, block: int, slot: int) -> None:
-    """Put a row into a block that has a place left."""
-    leaves = forest.leaves
-    leaves[block, 0] += 1
-    leaves[block, leaves[block, 0]] = slot
-    forest.where[slot, tree] = block
-
-
-@njit(nogil=True, cache=True)
-def _lane(forest: Forest, block: int, place: int) -> tuple[int, int]:
-    """The group and the lane of a place in a block."""
-    groups = (forest.leaves.shape[1] + LANES - 1) // LANES
-    return block * groups + place // LANES, place % LANES
-
-
-@njit(nogil=True, cache=True)
-def _sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> None:
-    """Write the sketch of a row that has just been appended to a block."""
-    block = forest.where[slot, tree]
-    group, lane = _lane(forest, block, forest.leaves[block, 0])
-    write_lane(forest.sketches, group, lane, memory, slot)
-
-
-@njit(nogil=True, cache=True)
-def _copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
-    group, lane = _lane(forest, block, place)
-    to_group, to_lane = _lane(forest, to_block, to_place)
-    copy_lane(forest.sketches, group, lane, to_group, to_lane)
-
-
-@njit(nogil=True, cache=True)
-def _append_alike(forest: Forest, tree: int, leaf: int, slot: int) -> None:
-    """Put one more row into a full leaf whose rows are all like it."""
+def _append_alike(forest: Forest, tree: int, leaf: int, slot: int, log: np.ndarray) -> int:
+    """Put one more row into a full leaf whose rows are all like it; the block it is in."""
     block = forest.links[leaf, NEXT]
     if block == 0 or forest.leaves[block, 0] == forest.leaves.shape[1] - 1:
-        block = _new_block(forest, -leaf)
+        flags = fresh(forest)
+        block = new_block(forest, -leaf)
         forest.links[block, NEXT] = forest.links[leaf, NEXT]
         forest.links[leaf, NEXT] = block
-    _append(forest, tree, block, slot)
-
-
-@njit(nogil=True, cache=True)
-def _set_parent(forest: Forest, child: int, parent: int) -> None:
-    if child > 0:
-        forest.nodes[child, PARENT] = parent
-    else:
-        forest.links[-child, OWNER] = parent
-
-
-@njit(nogil=True, cache=True)
-def _replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) -> None:
-    """Hang `new` where `old` was, below `parent` (0: at the root)."""
-    if parent == 0:
-        forest.roots[tree] = new
-    elif forest.nodes[parent, BELOW] == old:
-        forest.nodes[parent, BELOW] = new
-    else:
-        forest.nodes[parent, ABOVE] = new
-    _set_parent(forest, new, parent)
-
-
-@njit(nogil=True, cache=True)
-def _grow_node(
-    forest: Forest, tree: int, leaf: int, other: int, dimension: int, threshold: float, above: bool
-) -> None:
-    """Replace `leaf` by a node over it and the leaf `other`, which is above or below."""
-    node = _new_node(forest)
-    _replace_child(forest, tree, forest.links[leaf, OWNER], -leaf, node)
-    forest.nodes[node, DIMENSION] = dimension
-    forest.nodes[node, BELOW] = -leaf if above else -other
-    forest.nodes[node, ABOVE] = -other if above else -leaf
-    forest.thresholds[node] = threshold
-    forest.links[leaf, OWNER] = node
-    forest.links[other, OWNER] = node
+        if log.size:
+            note_block(log, CHAIN, flags, tree, leaf, block)
+    append(forest, tree, block, slot)
+    return block
 
 
 # Splits.
@@ -702,7 +662,7 @@ def _build_part(
             middle = _partition(memory, members, scales, forest.axes, dimension, threshold)
     if middle == 0 or middle == members.size:
         return -_build_leaf(forest, tree, memory, members), 0
-    node = _new_node(forest)
+    node = new_node(forest)
     forest.nodes[node, DIMENSION] = dimension
     forest.thresholds[node] = threshold
     return node, middle
@@ -715,20 +675,20 @@ def _adopt(forest: Forest, tree: int, parent: int, side: int, child: int) -> Non
         forest.roots[tree] = child
     else:
         forest.nodes[parent, side] = child
-    _set_parent(forest, child, parent)
+    set_parent(forest, child, parent)
 
 
 @njit(nogil=True, cache=True)
 def _build_leaf(forest: Forest, tree: int, memory: np.ndarray, members: np.ndarray) -> int:
     """A leaf of the rows members [n], which are all alike if they are more than fit in a block."""
-    leaf = _new_block(forest, 0)
+    leaf, no_log = new_block(forest, 0), np.empty(0, np.int32)
     for i in range(members.size):
         if i < forest.leaves.shape[1] - 1:
-            _append(forest, tree, leaf, members[i])
+            append(forest, tree, leaf, members[i])
         else:
-            _append_alike(forest, tree, leaf, members[i])
+            _append_alike(forest, tree, leaf, members[i], no_log)
         if forest.sketches.size:
-            _sketch_last(forest, tree, memory, members[i])
+            sketch_last(forest, tree, memory, members[i])
     return leaf
 
 
@@ -752,8 +712,11 @@ def _refresh(
     random: np.ndarray,
     insertions: np.ndarray,
     rebuild_every: int,
+    log: np.ndarray,
 ) -> bool:
     """Index anew the rows at `slots` [B, n]; False, and nothing done, if room is short.
+
+    log: notes on element b go to log[b], if there are any (`forest_log`).
 
     An element that has become too deep is made due for a rebuild by its number of `insertions`,
     unless it was rebuilt so recently that the rebuilds would cost more than the insertions.
@@ -766,8 +729,8 @@ def _refresh(
         trees = where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b]
         forest = Forest(*trees, state[b], sketches[b], axes[b])
         # All stale rows leave first, so that no split is decided by a row in the wrong place.
-        _take_out(forest, slots[b])
-        _put_in(forest, memory[b], slots[b], cosine, random[b : b + 1])
+        _take_out(forest, slots[b], log[b])
+        _put_in(forest, memory[b], slots[b], cosine, random[b : b + 1], log[b])
         findable = state[b, FINDABLE]
         limit = DEPTH_BASE + DEPTH_FACTOR * np.log2(findable + 1)
         if state[b, DEPTH] > limit and insertions[b] >= findable // 4:
@@ -787,26 +750,31 @@ def _forget(
     state: np.ndarray,
     sketches: np.ndarray,
     axes: np.ndarray,
+    log: np.ndarray,
 ) -> None:
     """Make the rows at `slots` [B, n] not findable."""
     for b in range(slots.shape[0]):
         trees = where[b], roots[b], nodes[b], thresholds[b], leaves[b], links[b]
         forest = Forest(*trees, state[b], sketches[b], axes[b])
-        _take_out(forest, slots[b])
+        _take_out(forest, slots[b], log[b])
 
 
 @njit(nogil=True, cache=True)
-def _take_out(forest: Forest, slots: np.ndarray) -> None:
+def _take_out(forest: Forest, slots: np.ndarray, log: np.ndarray) -> None:
     """Take the rows `slots` [n] out of every tree that they are in."""
     where = forest.where
+    trees = where.shape[1]
     for start in range(0, slots.size, TOGETHER):
         some = slots[start : start + TOGETHER]
         _fetch_leaves(forest, some)
         for i in range(some.size):
             slot = some[i]
             if slot >= 0 and where[slot, 0]:
-                for tree in range(where.shape[1]):
-                    _detach(forest, tree, slot)
+                at = reserve(log, 2 * trees + 1, OUT) if log.size else 0
+                if log.size:
+                    log[at + 2 * trees] = slot
+                for tree in range(trees):
+                    _detach(forest, tree, slot, log, at + 2 * tree)
                 forest.state[FINDABLE] -= 1
 
 
@@ -830,8 +798,8 @@ def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _detach(forest: Forest, tree: int, slot: int) -> None:
-    """Fill a row's place with the last row of its leaf, in O(1)."""
+def _detach(forest: Forest, tree: int, slot: int, log: np.ndarray, at: int) -> None:
+    """Fill a row's place with the last row of its leaf, in O(1); note in log[at :] where it was."""
     where, leaves, links = forest.where, forest.leaves, forest.links
     block = where[slot, tree]
     leaf = block if links[block, OWNER] >= 0 else -links[block, OWNER]
@@ -840,23 +808,27 @@ def _detach(forest: Forest, tree: int, slot: int) -> None:
     place = 1
     while leaves[block, place] != slot:
         place += 1
+    if log.size:
+        log[at], log[at + 1] = block, place
     leaves[block, place] = last
     if forest.sketches.size:
-        _copy_sketch(forest, end, leaves[end, 0], block, place)
+        copy_sketch(forest, end, leaves[end, 0], block, place)
     if end != block:
         where[last, tree] = block
     where[slot, tree] = 0
     leaves[end, 0] -= 1
     if end == leaf:
         if leaves[leaf, 0] <= (leaves.shape[1] - 1) // FEW:
-            _dissolve(forest, tree, leaf)
+            _dissolve(forest, tree, leaf, log)
     elif leaves[end, 0] == 0:
         links[leaf, NEXT] = links[end, NEXT]
-        _free_block(forest, end)
+        free_block(forest, end)
+        if log.size:
+            note_block(log, UNCHAIN, 0, tree, leaf, end)
 
 
 @njit(nogil=True, cache=True)
-def _dissolve(forest: Forest, tree: int, leaf: int) -> None:
+def _dissolve(forest: Forest, tree: int, leaf: int, log: np.ndarray) -> None:
     """Drop a leaf of few rows: they join its sibling, which takes the place of their parent.
 
     That is done if the leaf is empty, or if both fill no more than two thirds of a leaf.
@@ -866,28 +838,41 @@ def _dissolve(forest: Forest, tree: int, leaf: int) -> None:
     if parent == 0:
         if count == 0:
             forest.roots[tree] = 0
-            _free_block(forest, leaf)
+            free_block(forest, leaf)
+            if log.size:
+                note_block(log, UPROOT, 0, tree, leaf, 0)
         return
-    sibling = nodes[parent, ABOVE if nodes[parent, BELOW] == -leaf else BELOW]
+    below = nodes[parent, BELOW] == -leaf
+    sibling = nodes[parent, ABOVE if below else BELOW]
     if count and (sibling > 0 or count + leaves[-sibling, 0] > (leaves.shape[1] - 1) * 2 // 3):
         return
+    if log.size:
+        header = MERGE | (0 if below else ABOVE_CHILD) | tree * TREE
+        at = note_branch(log, forest, header, 1, sibling, leaf, parent)
+        log[at] = count
     for i in range(1, count + 1):
         leaves[-sibling, 0] += 1
         leaves[-sibling, leaves[-sibling, 0]] = leaves[leaf, i]
         forest.where[leaves[leaf, i], tree] = -sibling
         if forest.sketches.size:
-            _copy_sketch(forest, leaf, i, -sibling, leaves[-sibling, 0])
-    _replace_child(forest, tree, nodes[parent, PARENT], parent, sibling)
-    _free_node(forest, parent)
-    _free_block(forest, leaf)
+            copy_sketch(forest, leaf, i, -sibling, leaves[-sibling, 0])
+    replace_child(forest, tree, nodes[parent, PARENT], parent, sibling)
+    free_node(forest, parent)
+    free_block(forest, leaf)
 
 
 @njit(nogil=True, cache=True)
 def _put_in(
-    forest: Forest, memory: np.ndarray, slots: np.ndarray, cosine: bool, random: np.ndarray
+    forest: Forest,
+    memory: np.ndarray,
+    slots: np.ndarray,
+    cosine: bool,
+    random: np.ndarray,
+    log: np.ndarray,
 ) -> None:
     """Put the rows `slots` [n] of memory [N, W] into every tree, once each."""
     where, links = forest.where, forest.links
+    trees = where.shape[1]
     points = np.empty((TOGETHER, memory.shape[1]), memory.dtype)
     goals = np.empty((TOGETHER, where.shape[1]), np.int64)
     owners = np.empty_like(goals)
@@ -902,13 +887,20 @@ def _put_in(
         for i in range(some.size):
             slot = some[i]
             if slot >= 0 and where[slot, 0] == 0:
-                for tree in range(goals.shape[1]):
+                for tree in range(trees):
                     leaf = goals[i, tree]
                     # A leaf that was split since then has another owner.
                     if leaf == 0 or links[leaf, OWNER] != owners[i, tree]:
                         leaf = _descend(forest, tree, points[i])
-                    _insert(forest, tree, leaf, memory, slot, points[i], cosine, random)
+                    goals[i, tree] = _insert(
+                        forest, tree, leaf, memory, slot, points[i], cosine, random, log
+                    )
                 forest.state[FINDABLE] += 1
+                if log.size:
+                    at = reserve(log, trees + 1, IN)
+                    for tree in range(trees):
+                        log[at + tree] = goals[i, tree]
+                    log[at + trees] = slot
 
 
 @njit(nogil=True, cache=True)
@@ -978,20 +970,28 @@ def _insert(
     point: np.ndarray,
     cosine: bool,
     random: np.ndarray,
-) -> None:
-    """Put a row into the leaf where its point [W] belongs."""
+    log: np.ndarray,
+) -> int:
+    """Put a row into the leaf where its point [W] belongs.
+
+    Returns the block at whose end it stands now, 0 if it came by a split.
+    """
+    block = leaf
     if leaf == 0:
-        leaf = _new_block(forest, 0)
-        forest.roots[tree] = -leaf
-    if forest.leaves[leaf, 0] < forest.leaves.shape[1] - 1:
-        _append(forest, tree, leaf, slot)
-    elif forest.links[leaf, NEXT] == 0:
-        _split(forest, tree, memory, leaf, slot, cosine, random)
-        return
+        flags = fresh(forest)
+        block = new_block(forest, 0)
+        forest.roots[tree] = -block
+        if log.size:
+            note_block(log, PLANT, flags, tree, block, 0)
+    if forest.leaves[block, 0] < forest.leaves.shape[1] - 1:
+        append(forest, tree, block, slot)
+    elif forest.links[block, NEXT] == 0:
+        return _split(forest, tree, memory, block, slot, cosine, random, log)
     else:
-        _set_apart(forest, tree, memory, leaf, slot, point, cosine)
+        block = _set_apart(forest, tree, memory, block, slot, point, cosine, log)
     if forest.sketches.size:
-        _sketch_last(forest, tree, memory, slot)
+        sketch_last(forest, tree, memory, slot)
+    return block
 
 
 @njit(nogil=True, cache=True)
@@ -1003,8 +1003,12 @@ def _split(
     slot: int,
     cosine: bool,
     random: np.ndarray,
-) -> None:
-    """Split a full leaf of one block and one more row in two, or enlarge it if all are alike."""
+    log: np.ndarray,
+) -> int:
+    """Split a full leaf of one block and one more row in two, or enlarge it if all are alike.
+
+    Returns 0, or the block that the leaf was enlarged by.
+    """
     members = np.empty(forest.leaves.shape[1], np.int32)
     members[:-1] = forest.leaves[leaf, 1:]
     members[-1] = slot
@@ -1014,20 +1018,26 @@ def _split(
         memory, members, scales, forest.axes, forest.roots.size, random
     )
     middle = 0
+    if log.size:
+        remember_order(log, members)
     if dimension >= 0:
         middle = _partition(memory, members, scales, forest.axes, dimension, threshold)
     if middle == 0 or middle == members.size:
-        _append_alike(forest, tree, leaf, slot)
+        block = _append_alike(forest, tree, leaf, slot, log)
         if forest.sketches.size:
-            _sketch_last(forest, tree, memory, slot)
-        return
-    other = _new_block(forest, 0)
-    _grow_node(forest, tree, leaf, other, dimension, threshold, True)
+            sketch_last(forest, tree, memory, slot)
+        return block
+    flags = fresh(forest)
+    other = new_block(forest, 0)
+    grow_node(forest, tree, leaf, other, dimension, threshold, True)
     forest.leaves[leaf, 0] = 0
     for i in range(members.size):
-        _append(forest, tree, leaf if i < middle else other, members[i])
+        append(forest, tree, leaf if i < middle else other, members[i])
         if forest.sketches.size:
-            _sketch_last(forest, tree, memory, members[i])
+            sketch_last(forest, tree, memory, members[i])
+    if log.size:
+        note_split(log, forest, flags, tree, leaf, other)
+    return 0
 
 
 @njit(nogil=True, cache=True)
@@ -1039,10 +1049,12 @@ def _set_apart(
     slot: int,
     point: np.ndarray,
     cosine: bool,
-) -> None:
+    log: np.ndarray,
+) -> int:
     """Give a row a leaf of its own beside a leaf of several blocks, unless it is like those rows.
 
-    Those are all alike, so one of them stands for all and none has to move.
+    Those are all alike, so one of them stands for all and none has to move. Returns the block that
+    the row is in.
     """
     alike = np.empty_like(point)
     _place(memory[forest.leaves[leaf, 1]], cosine, forest.axes, alike)
@@ -1052,13 +1064,17 @@ def _set_apart(
     if not above:
         least, most = most, least
     if not least < most:
-        _append_alike(forest, tree, leaf, slot)
-        return
-    other = _new_block(forest, 0)
-    _append(forest, tree, other, slot)
+        return _append_alike(forest, tree, leaf, slot, log)
+    flags = fresh(forest)
+    other = new_block(forest, 0)
+    append(forest, tree, other, slot)
     middle = memory.dtype.type(least / 2 + most / 2)
     threshold = middle if least < middle <= most else most
-    _grow_node(forest, tree, leaf, other, dimension, threshold, above)
+    grow_node(forest, tree, leaf, other, dimension, threshold, above)
+    if log.size:
+        header = APART | flags | (ABOVE_CHILD if above else 0) | tree * TREE
+        note_branch(log, forest, header, 0, -leaf, other, forest.links[leaf, OWNER])
+    return other
 
 
 # Searching. Plain arrays all through: a view or a tuple costs atomic reference counts.
@@ -1085,12 +1101,9 @@ def _search(
 ) -> None:
     """The k best found in memory [B, N, W] for queries [B, H, W] into slots, similarity [B, H, k].
 
-    visited: uint32 [N], the last query, counted by clock [1], that has examined a row. keys,
-    items: the queue's working space.
+    visited, clock, keys, items: a `Space`.
     """
-    if clock[0] + queries.shape[0] * queries.shape[1] >= 2**32:
-        clock[0] = 0
-        visited[:] = 0
+    _wind(clock, visited, queries.shape[0] * queries.shape[1])
     slots[:] = -1
     similarity[:] = -np.inf
     scaled = np.empty(memory.shape[2], memory.dtype)
@@ -1110,6 +1123,14 @@ def _search(
             query = scaled, point, cosine
             _search_one(*rows, *tree, *query, checks, now, *space, best_slots, best)
             _sort(best_slots, best)
+
+
+@njit(nogil=True, cache=True)
+def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
+    """Have a clock that can count so many more."""
+    if clock[0] + queries >= 2**32:
+        clock[0] = 0
+        visited[:] = 0
 
 
 @njit(nogil=True, cache=True)
@@ -1186,18 +1207,22 @@ def _search_sketches(
     leaves: np.ndarray,
     links: np.ndarray,
     sketches: np.ndarray,
+    visited: np.ndarray,
+    clock: np.ndarray,
     keys: np.ndarray,
     items: np.ndarray,
     slots: np.ndarray,
     similarity: np.ndarray,
 ) -> None:
     """As `_search`, for cosine; rows are found by their sketches, then ranked by themselves."""
+    _wind(clock, visited, queries.shape[0] * queries.shape[1])
     slots[:] = -1
     similarity[:] = -np.inf
     scaled, point = np.empty((2, memory.shape[2]), memory.dtype)
     prepared = np.empty((sketches.shape[2] + 1, QUERY_NUMBERS), np.int16)
     near = np.empty(max(RERANKED, 2 * slots.shape[2]), np.int64)
     near_scores = np.empty(near.size, np.float32)
+    arrivals = np.empty(near.size + 1, np.int64)
     found = np.empty((1, near.size), np.int64)
     for b in range(memory.shape[0]):
         rows = memory[b], leaves[b], links[b], sketches[b]
@@ -1209,11 +1234,13 @@ def _search_sketches(
             least = own_similarity(queries[b, h]) - slack
             near[:] = -1
             near_scores[:] = -np.inf
+            arrivals[:] = 0
+            clock[0] += 1
+            now: Any = np.uint32(clock[0])
             best_slots, best = slots[b, h], similarity[b, h]
-            space = keys, items, near, near_scores
-            _search_sketches_one(
-                *rows, *tree, scaled, point, prepared, slack, least, checks, *space
-            )
+            space = keys, items, near, near_scores, arrivals, visited
+            arrays = *rows, *tree, scaled, point, prepared
+            _search_sketches_one(*arrays, slack, least, checks, now, *space)
             count = 0
             for i in range(near.size):
                 if near[i] >= 0:
@@ -1239,12 +1266,18 @@ def _search_sketches_one(
     slack: float,
     least: float,
     checks: int,
+    now: int,
     keys: np.ndarray,
     items: np.ndarray,
     near: np.ndarray,
     near_scores: np.ndarray,
+    arrivals: np.ndarray,
+    visited: np.ndarray,
 ) -> None:
-    """Best-bin-first search of all trees for the rows that score best by their sketches."""
+    """Best-bin-first search of all trees for the rows that score best by their sketches.
+
+    near, near_scores, arrivals, visited, now: as in `keep_best`.
+    """
     size = 0
     for tree in range(roots.size):
         if roots[tree]:
@@ -1266,7 +1299,8 @@ def _search_sketches_one(
         while block and (left > 0 or near[0] < 0):
             left -= leaves[block, 0]
             rows = memory, leaves, sketches, block
-            _score_block(*rows, scaled, prepared, slack, least, first, scores, near, near_scores)
+            best = near, near_scores, arrivals, visited
+            _score_block(*rows, scaled, prepared, slack, least, first, scores, now, *best)
             block = links[block, NEXT]
         first = False
 
@@ -1283,8 +1317,11 @@ def _score_block(
     least: float,
     exactly: bool,
     scores: np.ndarray,
+    now: int,
     near: np.ndarray,
     near_scores: np.ndarray,
+    arrivals: np.ndarray,
+    visited: np.ndarray,
 ) -> None:
     """Take the rows of a block into the best by sketch.
 
@@ -1306,7 +1343,8 @@ def _score_block(
             if exactly and score >= least:
                 score = np.float32(_cosine(scaled, memory, leaves[block, place]) + slack)
             if score > near_scores[0]:
-                keep(leaves[block, place], score, near, near_scores)
+                slot = leaves[block, place]
+                keep_best(slot, score, near, near_scores, arrivals, visited, now)
 
 
 @njit(nogil=True, cache=True)

@@ -16,6 +16,8 @@ from ann_backends.metric import NORM_EPSILON
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
 REORDERED = {"reassoc", "contract", "nsz"}
+# More rows than these are wanted once each by sorting them, not by a look at those that are there.
+MANY = 128
 # Rows scored before the best of them are kept: their scores stay in the first cache.
 BLOCK = 128
 
@@ -107,6 +109,15 @@ def _distinct(values: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
+def _union(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The slots of both, sorted, each once, without -1: int64."""
+    both = np.empty(some.size + others.size, np.int64)
+    both[: some.size] = some
+    both[some.size :] = others
+    return _distinct(both)
+
+
+@njit(nogil=True, cache=True)
 def points(words: np.ndarray, rows: np.ndarray, cosine: bool) -> np.ndarray:
     """words[rows] as a library sees them: float32 [n, W], for cosine divided by their norms.
 
@@ -163,10 +174,13 @@ def rank(
     best[:] = -np.inf
     kept = np.empty(BLOCK, np.int64)
     scores = np.empty((num_heads, BLOCK), words.dtype)
+    many = k > MANY
+    room = kept, scores, best_slots, best
     for h in range(num_heads):
-        own = candidates[h]
-        _consider(words, places, own, ready, h, h + 1, cosine, kept, scores, best_slots, best)
-    _consider(words, places, fresh, ready, 0, num_heads, cosine, kept, scores, best_slots, best)
+        own = _union(candidates[h], fresh) if many else candidates[h]
+        _consider(words, places, own, ready, h, h + 1, cosine, many, *room)
+    if not many:
+        _consider(words, places, fresh, ready, 0, num_heads, cosine, False, *room)
     scans = 0
     members = slots[: size[0]]
     for h in range(num_heads):
@@ -174,9 +188,7 @@ def rank(
             scans += 1
             best_slots[h] = -1
             best[h] = -np.inf
-            _consider(
-                words, places, members, ready, h, h + 1, cosine, kept, scores, best_slots, best
-            )
+            _consider(words, places, members, ready, h, h + 1, cosine, True, *room)
         _sort(best_slots[h], best[h])
     return scans
 
@@ -190,12 +202,16 @@ def _consider(
     first: int,
     stop: int,
     cosine: bool,
+    once: bool,
     kept: np.ndarray,
     scores: np.ndarray,
     best_slots: np.ndarray,
     best: np.ndarray,
 ) -> None:
-    """Take those of the `given` slots that are members into the best of the heads first to stop."""
+    """Take those of the `given` slots that are members into the best of the heads first to stop.
+
+    once: no slot comes twice, nor is there yet.
+    """
     start = 0
     while start < given.size:
         number = 0
@@ -210,7 +226,7 @@ def _consider(
         else:
             _negative_distances(words, kept, number, ready, first, stop, scores)
         for h in range(first, stop):
-            _keep_best(kept, number, scores[h], best_slots[h], best[h])
+            _keep_best(kept, number, scores[h], once, best_slots[h], best[h])
 
 
 @njit(nogil=True, cache=True, fastmath=REORDERED)
@@ -265,19 +281,26 @@ def _inverse_norm(words: np.ndarray, row: int) -> float:
 
 @njit(nogil=True, cache=True)
 def _keep_best(
-    rows: np.ndarray, number: int, scores: np.ndarray, slots: np.ndarray, similarity: np.ndarray
+    rows: np.ndarray,
+    number: int,
+    scores: np.ndarray,
+    once: bool,
+    slots: np.ndarray,
+    similarity: np.ndarray,
 ) -> None:
     """Take rows into the best [k] so far of one query: a heap led by the worst.
 
-    A row that is there already is let be. One that was there and had to leave stays out, or comes
-    back once: either way it is never there twice.
+    once: none of them is there yet, nor comes twice. Else a row that is there already is let be.
+    One that was there and had to leave stays out, or comes back once: either way it is never there
+    twice.
     """
     for i in range(number):
         value, slot = scores[i], rows[i]
         if slots[0] < 0 or value > similarity[0] or (value == similarity[0] and slot < slots[0]):
             known = False
-            for j in range(slots.size):
-                known |= slots[j] == slot
+            if not once:
+                for j in range(slots.size):
+                    known |= slots[j] == slot
             if not known:
                 similarity[0], slots[0] = value, slot
                 _sink(slots, similarity, slots.size)

@@ -20,6 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ann_backends.metric import NORM_EPSILON
+from ann_backends.uncounted import UNCOUNTED
 
 # Rows per group: the 32-bit numbers of the widest registers.
 LANES = 16
@@ -265,7 +266,7 @@ def _count_low_zeros(typing_context: Any, bits: Any) -> Any:
 lowest_bit: Any = intrinsic(_count_low_zeros)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def write_lane(sketches: np.ndarray, group: int, lane: int, memory: np.ndarray, slot: int) -> None:
     """Put the sketch of memory[slot] into a lane of a group."""
     squares = 0.0
@@ -276,7 +277,7 @@ def write_lane(sketches: np.ndarray, group: int, lane: int, memory: np.ndarray, 
         sketches[group, w // FOUR, lane, w % FOUR] = np.int8(np.rint(memory[slot, w] * scale))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, **UNCOUNTED)
 def copy_lane(sketches: np.ndarray, group: int, lane: int, to_group: int, to_lane: int) -> None:
     for four in range(sketches.shape[1]):
         for i in range(FOUR):

@@ -13,6 +13,19 @@ from sam.ntm import NTM
 from sam.record import record_trace
 from sam.sam import SAM
 from sam.sdnc import SDNC
+from sam.state import State
 
-__all__ = ["DAM", "DNC", "LSTM", "MODELS", "NTM", "SAM", "SDNC", "build", "record_trace", "tasks"]
+__all__ = [
+    "DAM",
+    "DNC",
+    "LSTM",
+    "MODELS",
+    "NTM",
+    "SAM",
+    "SDNC",
+    "State",
+    "build",
+    "record_trace",
+    "tasks",
+]
 __version__ = "0.1.0"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn.functional import softplus
 
 from sam import checks
 from sam.dense import SIMILARITIES, ContentRead, DenseModel, DenseState
+from sam.state import Source
 from sam.tracing import opaque
 
 USAGES = ("discounted", "least_recent")
@@ -25,6 +27,25 @@ class DAMState(DenseState):
     read_weights: Tensor  # [B, H, N], w^R(t)
     usage: Tensor  # [B, N], U(t): discounted accesses, or (int64) the step of the last access
     step: int  # t, the number of steps made
+
+    def _empty(self) -> dict[str, Tensor]:
+        if self.usage.is_floating_point():
+            return super()._empty()
+        return super()._empty() | {"usage": torch.full_like(self.usage[:1], NEVER)}
+
+    def _gather(self, states: Sequence[Self], sources: Sequence[Source]) -> Self:
+        """Of states that have made different numbers of steps, the last accesses keep their age."""
+        step = max(state.step for state in states)
+        aged = [
+            state
+            if state.step == step or state.usage.is_floating_point()
+            else dataclasses.replace(
+                state,
+                usage=torch.where(state.usage == NEVER, NEVER, state.usage + step - state.step),
+            )
+            for state in states
+        ]
+        return dataclasses.replace(super()._gather(aged, sources), step=step)
 
 
 class Heads(NamedTuple):

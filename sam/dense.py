@@ -16,7 +16,8 @@ from torch import Tensor
 from ann_backends import NORM_EPSILON
 from sam import room
 from sam.autograd import once_differentiable
-from sam.model import MemoryModel, State
+from sam.model import MemoryModel
+from sam.state import State
 
 INITIAL_MEMORY = 1e-6  # constant at the start: Collier & Beel 2018, section 3
 
@@ -32,6 +33,11 @@ class DenseState(State):
     read_words: Tensor  # [B, H, W], r(t), fed to the controller at t + 1
     memory: Tensor  # [B, N, W], M(t)
     memory_scale: Tensor  # [B, 1, N], what the similarity needs of each row; follows from memory
+
+    def _empty(self) -> dict[str, Tensor]:
+        memory = torch.full_like(self.memory[:1], INITIAL_MEMORY)
+        similarity = SIMILARITIES[dict(self.signature).get("similarity", "cosine")]
+        return super()._empty() | {"memory": memory, "memory_scale": similarity.scale(memory)}
 
 
 class DenseModel(MemoryModel):

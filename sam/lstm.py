@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sam import checks, room
-from sam.model import RecurrentModel, State, initialize_controller
+from sam.model import RecurrentModel, initialize_controller
+from sam.state import State
 from sam.tracing import opaque
 
 

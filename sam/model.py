@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,34 +12,11 @@ from sam.autograd import autocasts, own_precision
 from sam.recompute import costs
 from sam.recompute.unroll import check_settings
 from sam.recompute.unroll import unroll as unroll_within_budget
+from sam.state import State, describe, load_state_dict
 from sam.tracing import opaque, refuse_symbols
 
 # Before 1 + softplus: reads of one word among similar ones train, flat averages hardly do.
 INITIAL_KEY_STRENGTH = 4.0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class State:
-    """The recurrent state of one model, a value: a call takes one and returns the next.
-
-    `signature` says which sizes it was made for, so that a model refuses another model's state.
-    """
-
-    signature: tuple[tuple[str, Any], ...] = dataclasses.field(repr=False)
-    hidden: Tensor  # [B, C], the controller's h_t
-    cell: Tensor  # [B, C], the controller's c_t
-
-    @property
-    def batch_size(self) -> int:
-        return self.hidden.shape[0]
-
-    def detach(self) -> Self:
-        """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
-        parts: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            part = getattr(self, field.name)
-            parts[field.name] = part.detach() if isinstance(part, Tensor) else part
-        return type(self)(**parts)
 
 
 class RecurrentModel(nn.Module):
@@ -84,6 +60,17 @@ class RecurrentModel(nn.Module):
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> Any:
         """The state before the first step, optionally with a memory [N, W] or [B, N, W]."""
         raise NotImplementedError
+
+    def state_from_dict(self, saved: dict[str, Any]) -> Any:
+        """The state that `state.state_dict()` was made of.
+
+        Args:
+            saved: as `state_dict` gave it, or `torch.load` read it back.
+
+        Raises:
+            TypeError, ValueError: it is not one, or not one of a model like this.
+        """
+        return load_state_dict(self, saved)
 
     def unroll(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Outputs [T, B, output_size] of checked inputs [T, B, input_size], and the state at T."""
@@ -145,10 +132,7 @@ class RecurrentModel(nn.Module):
                 f"state: got {type(state).__name__}, expected a state of this model or None"
             )
         if state.signature != self.signature:
-            came, expected = (
-                ", ".join(f"{name}={value}" for name, value in signature)
-                for signature in (state.signature, self.signature)
-            )
+            came, expected = describe(state.signature), describe(self.signature)
             raise ValueError(f"state: got one made for ({came}), expected one for ({expected})")
         if state.batch_size != batch_size:
             raise ValueError(

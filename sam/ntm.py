@@ -27,6 +27,11 @@ class NTMState(DenseState):
     write_weights: Tensor  # [B, H, N], w^W(t)
     read_weights: Tensor  # [B, H, N], w^R(t)
 
+    def _empty(self) -> dict[str, Tensor]:
+        weights = torch.zeros_like(self.read_weights[:1])
+        weights[..., 0] = 1.0
+        return super()._empty() | {"write_weights": weights, "read_weights": weights}
+
 
 class NTM(DenseModel):
     """H write heads and H read heads that move by content and by shifts; a step writes, then reads.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,18 +13,21 @@ from torch import Tensor
 
 import ann_backends
 from sam import checks, room
-from sam.model import MemoryModel, State
+from sam.model import MemoryModel
 from sam.recompute.costs import Costs
 from sam.recompute.schedule import Schedule
+from sam.sparse import saved as saved_store
 from sam.sparse.access import Settings
+from sam.sparse.contents import Gather, Load, Look
 from sam.sparse.journal import NONE
 from sam.sparse.links import Links
 from sam.sparse.plain import LINEAR, LSTM_CELL, READOUT, Kind, difference, weights_of
 from sam.sparse.recompute import Call, UnrollByPlan, costs_of
 from sam.sparse.record import Recorder
 from sam.sparse.step_function import Step
-from sam.sparse.store import Store, Version
-from sam.sparse.unroll import Load, Unroll, Weights
+from sam.sparse.store import Version, empty, full, gather
+from sam.sparse.unroll import Unroll, Weights
+from sam.state import Source, State
 from sam.tracing import opaque
 
 # Without a gradient, nothing is kept of a step; so many steps share the cost of a call.
@@ -39,7 +43,9 @@ class SAMState(State):
     Although the memory is changed in place, a state stays what it is: using an older one again
     takes the memory back to it, in time proportional to the steps in between, and the newer ones
     can be used again as well. A state that is held holds the journal of those steps, about
-    H (K + 1) words per step and memory; one that is dropped holds nothing.
+    H (K + 1) words per step and memory; one that is dropped holds nothing. Threads that use states
+    of one memory take turns. A copy, as of `copy.deepcopy`, `pickle`, `select`, `reset` and `cat`,
+    has a memory of its own, made in time proportional to N.
     """
 
     read_words: Tensor  # [B, H, W], r_t
@@ -50,15 +56,37 @@ class SAMState(State):
 
     @property
     def memory(self) -> Tensor:
-        """M_t, [B, N, W]: a view of the memory as it stands for this state until another is used.
+        """M_t, [B, N, W]: a copy, and part of autograd's graph as the memory itself is."""
+        memory: Tensor = Look.apply(self.token, self.version)
+        return memory
 
-        Clone it to keep it. Not to be written to. During a backward pass, the memory as far as it
-        has been rolled back.
-        """
-        store = self.version.store
-        if not store.in_backward:
-            store.stand_at(self.version)
-        return torch.from_numpy(store.memory)
+    def state_dict(self) -> dict[str, Any]:
+        with self.version.store.standing_at(self.version) as store:
+            return super().state_dict() | saved_store.to_dict(store)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> Self:
+        state = super().load_state_dict(saved)
+        memory_size = self.version.store.memory.shape[1]
+        if not ((state.read_slots >= NONE) & (state.read_slots < memory_size)).all():
+            expected = f"expected slots from 0 to {memory_size - 1}, or -1 for none"
+            raise ValueError(f"read_slots: got {state.read_slots.tolist()}, {expected}")
+        return dataclasses.replace(state, version=saved_store.from_dict(saved, self.version.store))
+
+    def _parts(self) -> dict[str, Any]:
+        """All but the memory, and what stands for it in autograd's graph."""
+        parts = super()._parts()
+        del parts["token"], parts["version"]
+        return parts
+
+    def _empty(self) -> dict[str, Tensor]:
+        return super()._empty() | {"read_slots": torch.full_like(self.read_slots[:1], NONE)}
+
+    def _gather(self, states: Sequence[Self], sources: Sequence[Source]) -> Self:
+        versions = [state.version for state in states]
+        version = gather(versions, sources)
+        token = Gather.apply(version, versions, sources, *(state.token for state in states))
+        gathered = super()._gather(states, sources)
+        return dataclasses.replace(gathered, token=token, version=version)
 
 
 class SAM(MemoryModel):
@@ -168,13 +196,13 @@ class SAM(MemoryModel):
             if memory is None:
                 dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
                 links = self._make_links(batch_size, dtype)
-                version = Store.zeros(shape, dtype, self._make_index, links)
+                version = empty(shape, dtype, self._make_index, links)
                 token = self._zeros(1)
             else:
                 memory = self._checked_memory(memory, batch_size)
                 rows = memory.detach().resolve_neg().expand(shape).numpy().copy()
                 links = self._make_links(batch_size, rows.dtype)
-                version = Store.full(rows, self._make_index, links)
+                version = full(rows, self._make_index, links)
                 token = Load.apply(memory, version)
         return self.state_type(
             signature=self.signature,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,34 +25,32 @@ class SDNCState(SAMState):
     def links(self) -> Tensor:
         """N_t, sparse [B, N, N]: (b, i, j) is in [0, 1], how much i was written right after j.
 
-        A copy, made in time proportional to N. Its transpose is P_t. During a backward pass, the
-        links as they stand.
+        A copy, made in time proportional to N. Its transpose is P_t. No gradient goes through it.
         """
-        links = self._standing_links()
-        b, i, k = np.nonzero(links.sources)
-        indices = (b, i, links.sources[b, i, k] - 1)
-        return _sparse(indices, links.weights[b, i, k], links.shape + links.shape[1:])
+        with self._links() as links:
+            b, i, k = np.nonzero(links.sources)
+            indices = (b, i, links.sources[b, i, k] - 1)
+            return _sparse(indices, links.weights[b, i, k], links.shape + links.shape[1:])
 
     @property
     def precedence(self) -> Tensor:
         """p_t, sparse [B, N]: (b, i) is in [0, 1], how much i is what was written last.
 
-        A copy. During a backward pass, as it stands.
+        A copy. No gradient goes through it.
         """
-        links = self._standing_links()
-        b, k = np.nonzero(links.precedence_slots)
-        indices = (b, links.precedence_slots[b, k] - 1)
-        return _sparse(indices, links.precedence_weights[b, k], links.shape)
+        with self._links() as links:
+            b, k = np.nonzero(links.precedence_slots)
+            indices = (b, links.precedence_slots[b, k] - 1)
+            return _sparse(indices, links.precedence_weights[b, k], links.shape)
 
-    def _standing_links(self) -> Links:
-        store = self.version.store
-        if not store.in_backward:
-            store.stand_at(self.version)
-        if store.links is None:
-            raise AttributeError(
-                "links: got link_size=0, expected at least 1 for a model with links"
-            )
-        return store.links
+    @contextlib.contextmanager
+    def _links(self) -> Iterator[Links]:
+        with self.version.store.standing_at(self.version) as store:
+            if store.links is None:
+                raise AttributeError(
+                    "links: got link_size=0, expected at least 1 for a model with links"
+                )
+            yield store.links
 
 
 class SDNC(SAM):

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ann_backends.index import Settings
-from ann_backends.testing import answers, contract, stream
+from ann_backends.testing import answers, contract, copies, stream
 from ann_backends.testing.trial import Trial, trials
 
 __all__ = ["CHECKS", "Trial", "check_backend", "trials"]
 
 # Each takes a Trial and raises AssertionError, saying what came and what was expected.
 CHECKS: dict[str, Callable[[Trial], None]] = {
-    check.__name__: check for check in (*answers.CHECKS, *contract.CHECKS, *stream.CHECKS)
+    check.__name__: check
+    for check in (*answers.CHECKS, *contract.CHECKS, *copies.CHECKS, *stream.CHECKS)
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 
@@ -15,12 +17,21 @@ class SparseGradient:
     that a search soon ends.
     """
 
-    def __init__(self, memory: np.ndarray) -> None:
-        self.shape = memory.shape
-        self.rows = np.zeros((0, memory.shape[2]), memory.dtype)
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape = shape
+        self.rows = np.zeros((0, shape[2]), dtype)
         self.numbers = np.zeros(0, np.int64)
         self.count = 0
         self.table = np.zeros(2, np.int64)
+
+    @classmethod
+    def of(cls, dense: np.ndarray) -> SparseGradient:
+        """That of an array [B, N, W]."""
+        gradient = cls(dense.shape, dense.dtype)
+        rows = dense.reshape(-1, dense.shape[2])
+        numbers = np.flatnonzero(rows.any(1))
+        gradient._add_to(numbers, rows[numbers])
+        return gradient
 
     def places(self, *slots: np.ndarray) -> list[np.ndarray]:
         """Where the rows of `slots` lie in `rows`: of each int64 [T, B, ...], both; -1 stays -1.
@@ -35,10 +46,28 @@ class SparseGradient:
         return places
 
     def add(self, other: SparseGradient) -> None:
-        self._reserve(self.count + other.count)
-        places = self._places_of(other.numbers[None, None, : other.count])[0, 0]
+        self._add_to(other.numbers[: other.count], other.rows[: other.count])
+
+    def of_elements(self, elements: Sequence[int], shape: tuple[int, ...]) -> SparseGradient:
+        """That of B' memories, given as `shape` [B', N, W], of which these are copies.
+
+        elements: of each of these memories, which of those it is a copy of, -1 for none.
+        """
+        gradient = SparseGradient(shape, self.rows.dtype)
+        memory, slots = np.divmod(self.numbers[: self.count], self.shape[1])
+        originals = np.asarray(elements)[memory]
+        for memory_of in np.unique(memory):  # one at a time, as two may be copies of one
+            own = (memory == memory_of) & (originals >= 0)
+            rows = self.rows[: self.count][own]
+            gradient._add_to(originals[own] * shape[1] + slots[own], rows)
+        return gradient
+
+    def _add_to(self, numbers: np.ndarray, rows: np.ndarray) -> None:
+        """Add to the rows with these numbers, which are distinct."""
+        self._reserve(self.count + len(numbers))
+        places = self._places_of(numbers[None, None])[0, 0]
         self._add_rows()
-        self.rows[places] += other.rows[: other.count]
+        self.rows[places] += rows
 
     def dense(self, *, shared: bool) -> np.ndarray:
         """As an array [B, N, W]; with `shared`, summed over the B memories: [N, W]."""

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 from numba import njit
 
+import ann_backends
 from sam.sparse.links import LinkJournal
 
 NONE = -1  # fills the unused places of lists of slots
@@ -24,7 +25,7 @@ class Journal:
         content while the memory stands after it, their new content while it stands before it.
     fresh: bool [T, B, H (K + 1)], whether the row had never been written before.
     moved, followed_by: int32 [T, B, H (2K + 1)], the moves of the usage ring (`ring`).
-    links: the changes of the temporal links, where there are any.
+    links: the changes of the temporal links, where there are any. index: those of the index.
     """
 
     slots: np.ndarray
@@ -33,6 +34,7 @@ class Journal:
     moved: np.ndarray
     followed_by: np.ndarray
     links: LinkJournal | None
+    index: ann_backends.Log
 
     @classmethod
     def empty(
@@ -41,6 +43,7 @@ class Journal:
         read_shape: tuple[int, ...],
         like: np.ndarray,
         links: LinkJournal | None,
+        index: ann_backends.Log,
     ) -> Journal:
         """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype."""
         batch_size, num_heads, k = read_shape
@@ -53,10 +56,11 @@ class Journal:
             moved=np.full(moves, NONE, np.int32),
             followed_by=np.empty(moves, np.int32),
             links=links,
+            index=index,
         )
 
     def of_steps(self, start: int, stop: int) -> Journal:
-        """That of the steps from `start` to `stop`: views, with the links of all."""
+        """That of the steps from `start` to `stop`: views, with the links and the index of all."""
         steps = slice(start, stop)
         return Journal(
             slots=self.slots[steps],
@@ -65,6 +69,7 @@ class Journal:
             moved=self.moved[steps],
             followed_by=self.followed_by[steps],
             links=self.links,
+            index=self.index,
         )
 
     def carry_rows(self, memory: np.ndarray, forward: bool) -> None:

@@ -12,12 +12,16 @@ No gradient goes through the links (supplement D).
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 import ann_backends
 from sam.sparse import link_kernels
 from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS
+from sam.sparse.rows import copy_nonzero
+
+MOST = 1 + 1e-5  # a weight, which is at most 1 but for rounding
 
 
 @dataclasses.dataclass
@@ -59,10 +63,33 @@ class Links:
         rows = 2 + dtype.itemsize // np.dtype(np.int32).itemsize
         records = ann_backends.lazy_zeros((*memories, rows, link_size), np.int32)
         self._records = records
-        self._weights = records.reshape(-1).view(dtype).reshape(*memories, -1, link_size)
+        self._weights = _weights_in(records, dtype)
         self.precedence_slots = np.zeros((batch_size, link_size), np.int32)
         self.precedence_weights = np.zeros((batch_size, link_size), dtype)
         self.strict = strict
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        del state["_weights"]  # a view, which a copy would lose
+        return state | {"dtype": self._weights.dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dtype = state.pop("dtype")
+        vars(self).update(state)
+        self._weights = _weights_in(self._records, dtype)
+
+    def empty(self, batch_size: int) -> Links:
+        """No links, in `batch_size` memories of the same sizes."""
+        _, memory_size = self.shape
+        link_size = self.precedence_slots.shape[1]
+        dtype = self.precedence_weights.dtype
+        return Links((batch_size, memory_size), link_size, dtype, strict=self.strict)
+
+    def copy_from(self, other: Links, source: int, target: int) -> None:
+        """Give memory `target` the links that memory `source` of `other`, of equal sizes, has."""
+        copy_nonzero(other._records[source], self._records[target])
+        self.precedence_slots[target] = other.precedence_slots[source]
+        self.precedence_weights[target] = other.precedence_weights[source]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,6 +108,61 @@ class Links:
     @property
     def followers(self) -> np.ndarray:
         return self._records[:, :, FOLLOWERS]
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """What all the links follow from: not copies."""
+        return {
+            "sources": self.sources,
+            "weights": self.weights,
+            "precedence_slots": self.precedence_slots,
+            "precedence_weights": self.precedence_weights,
+        }
+
+    def problem(
+        self,
+        sources: np.ndarray,
+        weights: np.ndarray,
+        precedence_slots: np.ndarray,
+        precedence_weights: np.ndarray,
+    ) -> str:
+        """Why `parts` of these shapes cannot be those of links; empty if they can."""
+        memory_size, link_size = sources.shape[1:]
+        for slots, shares in ((sources, weights), (precedence_slots, precedence_weights)):
+            if not ((slots >= 0) & (slots <= memory_size)).all():
+                return "a slot out of range"
+            used, before = slots > 0, slots[..., :-1]
+            if ((slots[..., 1:] <= before) & used[..., 1:]).any() or (
+                used[..., 1:] & ~used[..., :-1]
+            ).any():
+                return "a row whose slots do not ascend"
+            if not ((shares >= 0) & (shares <= MOST)).all() or shares[~used].any():
+                return "a weight out of range"
+        used = sources > 0
+        if not used.any():
+            return ""
+        followers = np.bincount(np.nonzero(used)[0] * memory_size + sources[used] - 1)
+        return "a slot with too many followers" if followers.max() > link_size else ""
+
+    def load(
+        self,
+        sources: np.ndarray,
+        weights: np.ndarray,
+        precedence_slots: np.ndarray,
+        precedence_weights: np.ndarray,
+    ) -> None:
+        """Become the links that these `parts` are of; there were none."""
+        b, i, k = np.nonzero(sources)
+        j = sources[b, i, k] - 1
+        self.sources[b, i, k] = j + 1
+        self.weights[b, i, k] = weights[b, i, k]
+        # To each j in turn, its followers i, which ascend within a memory.
+        by_source = np.lexsort((i, j, b))
+        b, i, j = b[by_source], i[by_source], j[by_source]
+        number = b * self.shape[1] + j
+        first = np.searchsorted(number, number)
+        self.followers[b, j, np.arange(len(number)) - first] = i + 1
+        self.precedence_slots[:] = precedence_slots
+        self.precedence_weights[:] = precedence_weights
 
     def journal(self) -> LinkJournal:
         """An empty one for a pass that starts here."""
@@ -147,3 +229,9 @@ class Links:
         other_side = journal.precedence
         journal.precedence = (self.precedence_slots, self.precedence_weights)
         self.precedence_slots, self.precedence_weights = other_side
+
+
+def _weights_in(records: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The records [B, N, G, K_L] seen as rows of weights: a view."""
+    *memories, _, link_size = records.shape
+    return records.reshape(-1).view(dtype).reshape(*memories, -1, link_size)

@@ -196,12 +196,13 @@ class UnrollByPlan(torch.autograd.Function):
                 queries.append(tape.interface[..., : call.settings.word_size].copy())
             return tape
 
-        with journal_from(call.version, num_steps, accesses.read_slots.shape[1:]) as journal:
-            start = _Controller(hidden.numpy().copy(), cell.numpy().copy())
-            end = steps.go_over_all(start, make)
-        after = store.advance(journal)
-        if call.recorder is not None:
-            call.recorder.record(np.concatenate(queries), journal, call.version, after)
+        with store.lock:
+            with journal_from(call.version, num_steps, accesses.read_slots.shape[1:]) as journal:
+                start = _Controller(hidden.numpy().copy(), cell.numpy().copy())
+                end = steps.go_over_all(start, make)
+            after = store.advance(journal)
+            if call.recorder is not None:
+                call.recorder.record(np.concatenate(queries), journal, call.version, after)
         kept = *start, words, *accesses.arrays()
         ctx.save_for_backward(inputs, to_y, *weights, *map(torch.from_numpy, kept))
         ctx.call, ctx.steps, ctx.journal, ctx.after = call, steps, journal, after
@@ -233,8 +234,10 @@ class UnrollByPlan(torch.autograd.Function):
         if y is None:
             y = inputs.new_zeros((*inputs.shape[:2], len(to_y)))
         gradient = _Gradient(steps, to_y, state[:4])
-        to_memory = gradient.run(y, ctx.journal, store.memory, store.begin_backward(ctx.after))
-        store.end_backward(call.version, to_memory if ctx.needs_input_grad[6] else None)
+        with store.lock:
+            to_memory = store.begin_backward(ctx.after)
+            to_memory = gradient.run(y, ctx.journal, store.memory, to_memory)
+            store.end_backward(call.version, to_memory if ctx.needs_input_grad[6] else None)
         to_call = (None, gradient.inputs, *gradient.state, inputs.new_zeros(1), None)
         return *to_call, gradient.to_y, y.sum((0, 1)), *gradient.weights
 

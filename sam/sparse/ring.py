@@ -145,3 +145,28 @@ def redo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray) -> None:
             for i in range(moved.shape[2]):
                 if moved[t, b, i] >= 0:
                     _move_to_back(links, heads, b, moved[t, b, i])
+
+
+@njit(nogil=True, cache=True)
+def order(links: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """All slots of each memory, the least recently accessed first: int32 [B, N]."""
+    slots = np.empty(links.shape[:2], np.int32)
+    for b in range(len(heads)):
+        slot = heads[b]
+        for i in range(links.shape[1]):
+            slots[b, i] = slot
+            slot = _next(links, b, slot)
+    return slots
+
+
+def of_order(slots: np.ndarray) -> np.ndarray:
+    """The links of rings in that order, int32 [B, N], each slot once."""
+    batch_size, memory_size = slots.shape
+    links = np.zeros((batch_size, memory_size, 2), np.int32)
+    following = np.roll(slots, -1, axis=1)
+    elements = np.arange(batch_size)[:, None]
+    links[elements, slots, NEXT] = following - slots - 1
+    links[elements, following, PREVIOUS] = slots + 1 - following
+    # From the last slot on to the first is no step away either.
+    links[abs(links) == memory_size] = 0
+    return links

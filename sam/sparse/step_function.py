@@ -42,11 +42,12 @@ class Step(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         given = interface.resolve_neg().numpy(), read_slots.numpy(), read_weights.numpy()
         tape = _tape(*given, settings)
-        with journal_from(version, 1, read_slots.shape) as journal:
-            access(version.store, journal, settings, tape, 0, first=None)
-        after = version.store.advance(journal)
-        if recorder is not None:
-            recorder.record(tape.interface[..., : settings.word_size], journal, version, after)
+        with version.store.lock:
+            with journal_from(version, 1, read_slots.shape) as journal:
+                access(version.store, journal, settings, tape, 0, first=None)
+            after = version.store.advance(journal)
+            if recorder is not None:
+                recorder.record(tape.interface[..., : settings.word_size], journal, version, after)
         ctx.save_for_backward(*map(torch.from_numpy, tape.arrays()))
         ctx.journal, ctx.before, ctx.after, ctx.settings = journal, version, after, settings
         ctx.set_materialize_grads(False)
@@ -71,17 +72,18 @@ class Step(torch.autograd.Function):
         if to_words is not None:
             words[:] = to_words.flatten(1).numpy()
         store = ctx.after.store
-        memory_gradient = store.begin_backward(ctx.after)
-        gradient = AccessGradient(
-            store.memory, tape, ctx.journal, ctx.settings, weights, memory_gradient
-        )
-        try:
-            gradient.step_back(words)
-        except BaseException:
-            gradient.give_up()
-            raise
-        to_memory = gradient.release_gradient()
-        store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[2] else None)
+        with store.lock:
+            memory_gradient = store.begin_backward(ctx.after)
+            gradient = AccessGradient(
+                store.memory, tape, ctx.journal, ctx.settings, weights, memory_gradient
+            )
+            try:
+                gradient.step_back(words)
+            except BaseException:
+                gradient.give_up()
+                raise
+            to_memory = gradient.release_gradient()
+            store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[2] else None)
         to_interface, to_weights = map(torch.from_numpy, (gradient.interface[0], gradient.weights))
         return to_interface, to_weights, to_weights.new_zeros(1), *[None] * 4
 

@@ -69,7 +69,8 @@ def run(
 ) -> tuple[Journal, Version]:
     """Make T steps from `version` on, filling the tape; returns their journal, the version after.
 
-    inputs: [T, B, I]. After a failure everything stands as if the steps had not been tried.
+    inputs: [T, B, I]. After a failure everything stands as if the steps had not been tried. The
+    caller holds the store's lock.
     """
     store, projections = version.store, Projections.of(weights, inputs.shape[2])
     with journal_from(version, len(inputs), tape.read_slots.shape[1:]) as journal:
@@ -81,17 +82,20 @@ def run(
 def journal_from(version: Version, num_steps: int, read_shape: Sequence[int]) -> Iterator[Journal]:
     """The journal of the T steps that the block makes from `version` on, each by `access`.
 
-    read_shape: B, H, K. If the block fails, everything stands as if it had made none.
+    read_shape: B, H, K. If the block fails, everything stands as if it had made none. The caller
+    holds the store's lock until it has told the store to `advance`.
     """
-    store = version.store
+    store, index = version.store, version.store.index
     store.stand_at(version)
     links = store.links.journal() if store.links is not None else None
-    journal = Journal.empty(num_steps, tuple(read_shape), store.memory, links)
+    journal = Journal.empty(num_steps, tuple(read_shape), store.memory, links, index.start_log())
     try:
         yield journal
     except BaseException:
+        index.stop_log()
         store.abandon(journal)
         raise
+    index.stop_log()
 
 
 def make_steps(
@@ -161,10 +165,11 @@ class Unroll(torch.autograd.Function):
         words = read_words.flatten(1)
         first = hidden.numpy(), cell.numpy(), words.numpy()
         tape = Tape.over(accesses, len(parameters.interface_bias), *first)
-        journal, after = run(inputs, parameters, tape, version, settings)
-        if recorder is not None:
-            queries = tape.interface[..., : settings.word_size]
-            recorder.record(queries, journal, version, after)
+        with version.store.lock:
+            journal, after = run(inputs, parameters, tape, version, settings)
+            if recorder is not None:
+                queries = tape.interface[..., : settings.word_size]
+                recorder.record(queries, journal, version, after)
         kept = [torch.from_numpy(part) for part in tape.arrays()]
         ctx.save_for_backward(inputs, *weights, *kept)
         ctx.journal, ctx.before, ctx.after, ctx.settings = journal, version, after, settings
@@ -193,17 +198,13 @@ class Unroll(torch.autograd.Function):
         weights = Weights(*saved[:count])
         tape = Tape(*(part.numpy() for part in saved[count:]))
         store = ctx.after.store
-        gradient = StepsGradient(
-            weights,
-            tape,
-            ctx.journal,
-            ctx.settings,
-            state[:4],
-            store.memory,
-            store.begin_backward(ctx.after),
-        )
-        to_memory = gradient.run(outputs)
-        store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[5] else None)
+        with store.lock:
+            to_memory = store.begin_backward(ctx.after)
+            gradient = StepsGradient(
+                weights, tape, ctx.journal, ctx.settings, state[:4], store.memory, to_memory
+            )
+            to_memory = gradient.run(outputs)
+            store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[5] else None)
         del to_memory
         to_inputs = None
         if ctx.needs_input_grad[0]:
@@ -303,21 +304,3 @@ class StepsGradient:
             to_interface,
             to_interface_bias,
         )
-
-
-class Load(torch.autograd.Function):
-    """The token of a state whose memory was given; takes the memory's gradient back to the giver.
-
-    words: [N, W] or [B, N, W], the memory as given. version: that of the store which holds it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, words: Tensor, version: Version) -> Tensor:
-        ctx.version, ctx.shared = version, words.dim() == 2
-        return words.new_zeros(1)
-
-    @staticmethod
-    @once_differentiable_in_numpy
-    def backward(ctx: Any, token_gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = ctx.version.store.begin_backward(ctx.version)
-        return torch.from_numpy(gradient.dense(shared=ctx.shared)), None

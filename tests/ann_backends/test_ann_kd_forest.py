@@ -404,7 +404,7 @@ def test_the_clock_of_visited_rows_starts_over() -> None:
     rng = np.random.default_rng(4)
     memory = rng.standard_normal((1, 100, 8))
     index = forest(memory, checks=100)
-    index._clock[0] = 2**32 - 6
+    index._spaces[0].clock[0] = 2**32 - 6
     for _ in range(6):
         queries = rng.standard_normal((1, 2, 8))
         expected = ann_backends.create("exact", memory).search(queries, 4)[0]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import ann_backends
 from ann_backends import LSH
-from ann_backends.lsh import CODES, HOME, LOAD, PLACE, ROOM, LSHIndex, probing
+from ann_backends.lsh import LSHIndex, probing
+from ann_backends.lsh_tables import CODES, HOME, LOAD, PLACE, ROOM
 
 
 def built(memory: np.ndarray, findable: str = "all", seed: int = 0, **chosen: Any) -> LSHIndex:

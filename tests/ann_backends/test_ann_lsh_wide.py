@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 import ann_backends
 from ann_backends import LSH
-from ann_backends.lsh_wide import (
+from ann_backends.lsh_wide import WideLSHIndex
+from ann_backends.lsh_wide_search import _codes_within, _nearest_codes
+from ann_backends.lsh_wide_tables import (
     AXES,
     BITS,
     BLOCK,
     CODES,
     FINDABLE,
     FREE,
-    LANES,
     LARGEST,
     LISTED,
     LOAD,
@@ -30,10 +31,8 @@ from ann_backends.lsh_wide import (
     RECENT,
     SIZE,
     USED,
-    WideLSHIndex,
-    _codes_within,
-    _nearest_codes,
 )
+from ann_backends.sketch import LANES
 
 
 def built(memory: np.ndarray, findable: str = "all", seed: int = 0, **chosen: Any) -> WideLSHIndex:

@@ -48,8 +48,12 @@ def agrees_with_oracle(model, num_steps, memory_kind, batch_size=2, **oracle_set
         torch.testing.assert_close(state.memory[b], oracle.memory.detach(), rtol=0, atol=1e-9)
     loss_weights = torch.randn_like(outputs)
     leaves = [inputs, *parameters.values(), *([] if memory is None else [memory])]
-    gradients = torch.autograd.grad((outputs * loss_weights).sum(), leaves)
-    expected_gradients = torch.autograd.grad((expected * loss_weights).sum(), leaves)
+    memory_weights = torch.randn_like(state.memory)
+    loss = (outputs * loss_weights).sum() + (state.memory * memory_weights).sum()
+    gradients = torch.autograd.grad(loss, leaves)
+    at_end = torch.stack([oracle.memory for oracle in oracles])
+    expected_loss = (expected * loss_weights).sum() + (at_end * memory_weights).sum()
+    expected_gradients = torch.autograd.grad(expected_loss, leaves)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         # Over 60 steps some reach thousands: by rounding alone one of 5,250 is within 1e-9 on one
         # processor and 1.003e-9 off on another.

@@ -99,7 +99,7 @@ def test_a_trace_of_training_is_what_the_index_was_told(path, monkeypatch, ann, 
         assert np.array_equal(trace.queries[t], queries)
         assert np.array_equal(trace.rows[t], np.where(slots[..., None] >= 0, rows, 0))
     assert len(listener.steps) == trace.num_steps + 4 == 60
-    assert np.array_equal(last_of(trace, 2), state.memory.numpy())
+    assert np.array_equal(last_of(trace, 2), state.memory.detach().numpy())
     for episode in range(3):
         start_rows = trace.start(episode)[2]
         expected = words.expand(2, 40, 4).reshape(-1, 4).numpy() if given else np.zeros((0, 4))
@@ -117,13 +117,13 @@ def test_exact_search_in_the_traced_memory_gives_the_slots_that_sam_read(path, s
     with sam.record_trace(model, path):
         for _ in range(40):
             _, state = model(torch.randn(1, 2, 3), state)
-            states.append((state, state.memory.clone()))
+            states.append((state, state.memory.detach().clone()))
     trace = ann_backends.Trace.load(path)
     assert trace.num_episodes == 1
     assert trace.metric == similarity
     for t, (memory, known) in enumerate(memories(trace)):
         state, its_memory = states[t]
-        assert np.array_equal(memory, its_memory.numpy())
+        assert np.array_equal(memory, its_memory.detach().numpy())
         queries = model.interface(state.hidden).view(2, 2, -1)[..., :4].detach().numpy()
         np.testing.assert_allclose(trace.queries[t], queries, atol=1e-6)
         index = ann_backends.create("exact", memory, metric=similarity, findable="none")
@@ -140,7 +140,7 @@ def test_a_state_that_is_carried_on_continues_its_episode(path, given):
     model = make()
     state = model.initial_state(2, torch.randn(40, 4) if given else None)
     _, state = model(torch.randn(5, 2, 3), state)
-    before, written = state.memory.clone(), state.version.store.written.copy()
+    before, written = state.memory.detach().clone(), state.version.store.written.copy()
     with sam.record_trace(model, path):
         for _ in range(3):
             outputs, state = model(torch.randn(7, 2, 3), state.detach())
@@ -150,7 +150,7 @@ def test_a_state_that_is_carried_on_continues_its_episode(path, given):
     element, slot, rows = trace.start(0)
     assert list(zip(element, slot, strict=True)) == list(zip(*np.nonzero(written), strict=True))
     assert np.array_equal(rows, before.numpy()[element, slot])
-    assert np.array_equal(last_of(trace, 0), state.memory.numpy())
+    assert np.array_equal(last_of(trace, 0), state.memory.detach().numpy())
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -169,11 +169,11 @@ def test_going_back_to_an_older_state_starts_an_episode_from_it(path, given):
     for episode, memory, known in ((1, at_middle, written), (2, later.memory, np.ones((2, 16)))):
         element, slot, rows = trace.start(episode)
         assert np.array_equal(np.stack([element, slot]), np.nonzero(known))
-        assert np.array_equal(rows, memory.numpy()[element, slot])
+        assert np.array_equal(rows, memory.detach().numpy()[element, slot])
     assert written.all() == given
-    assert np.array_equal(last_of(trace, 0), later.memory.numpy())
-    assert np.array_equal(last_of(trace, 1), at_branch.numpy())
-    assert np.array_equal(last_of(trace, 2), end.memory.numpy())
+    assert np.array_equal(last_of(trace, 0), later.memory.detach().numpy())
+    assert np.array_equal(last_of(trace, 1), at_branch.detach().numpy())
+    assert np.array_equal(last_of(trace, 2), end.memory.detach().numpy())
 
 
 def test_a_long_pass_without_gradient_is_one_episode(path):
@@ -185,7 +185,7 @@ def test_a_long_pass_without_gradient_is_one_episode(path):
     trace = ann_backends.Trace.load(path)
     assert trace.first_steps.tolist() == [0]
     assert trace.queries.shape == (600, 2, 2, 4)
-    assert np.array_equal(last_of(trace, 0), state.memory.numpy())
+    assert np.array_equal(last_of(trace, 0), state.memory.detach().numpy())
 
 
 @pytest.mark.parametrize("max_steps", [1, 10, 12, 30, 31])
@@ -211,7 +211,7 @@ def test_recording_changes_no_output_no_gradient_and_no_state(path):
     def train():
         outputs, state = model(inputs)
         gradients = torch.autograd.grad(outputs.square().sum(), model.parameters())
-        return [outputs, state.memory.clone(), *gradients, model(inputs, state)[0]]
+        return [outputs, state.memory.detach().clone(), *gradients, model(inputs, state)[0]]
 
     expected = train()
     with sam.record_trace(model, path):
@@ -231,7 +231,7 @@ def test_a_failed_step_is_not_recorded(path, monkeypatch):
     trace = ann_backends.Trace.load(path)
     assert trace.num_steps == 16
     assert trace.num_episodes == 1
-    assert np.array_equal(last_of(trace, 0), state.memory.numpy())
+    assert np.array_equal(last_of(trace, 0), state.memory.detach().numpy())
 
 
 def test_another_batch_size_or_dtype_is_refused_and_the_state_still_good(path):
@@ -245,7 +245,7 @@ def test_another_batch_size_or_dtype_is_refused_and_the_state_still_good(path):
         _, state = model.float()(inputs, state)
     trace = ann_backends.Trace.load(path)
     assert (trace.num_steps, trace.num_episodes) == (16, 1)
-    assert np.array_equal(last_of(trace, 0), state.memory.numpy())
+    assert np.array_equal(last_of(trace, 0), state.memory.detach().numpy())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

@@ -1,5 +1,6 @@
 """The memory is changed in place, rolled back, and yet every state stays what it was."""
 
+import copy
 import gc
 import weakref
 
@@ -48,7 +49,8 @@ def test_backward_rolls_the_memory_back_bit_for_bit_and_forward_again(start):
     at_end = everything(after)
     assert not torch.equal(after.memory, at_start)
     rolled_back = []
-    inputs.register_hook(lambda _: rolled_back.append(after.memory.clone()))
+    store = after.version.store
+    inputs.register_hook(lambda _: rolled_back.append(torch.from_numpy(store.memory.copy())))
     outputs.sum().backward()
     assert torch.equal(rolled_back[0], at_start)
     assert everything(after) == at_end
@@ -192,12 +194,20 @@ def test_a_state_that_could_not_be_mended_is_refused(start, monkeypatch):
     def fail(*_):
         raise Failing
 
-    monkeypatch.setattr(state.version.store.index, "update", fail)
+    for method in ("update", "carry"):
+        monkeypatch.setattr(state.version.store.index, method, fail)
     with pytest.raises(Failing):
         model(torch.randn(3, 2, 3), state)
     monkeypatch.undo()
-    with pytest.raises(RuntimeError, match=r"state: .*initial_state"):
-        model(torch.randn(3, 2, 3), state)
+    for use in (
+        lambda: model(torch.randn(3, 2, 3), state),
+        lambda: state.memory,
+        lambda: state.select([0]),
+        lambda: state.state_dict(),
+        lambda: copy.deepcopy(state.detach()),
+    ):
+        with pytest.raises(RuntimeError, match=r"state: .*initial_state"):
+            use()
 
 
 def test_diverged_parameters_are_named_and_leave_the_state_as_it_was(start):

@@ -36,7 +36,7 @@ def with_gradient(request):
 
 def everything(model, state):
     """All that a state stands for, bit for bit; ring and index by what the next steps do."""
-    parts = [state.memory, state.links.to_dense(), state.precedence.to_dense()]
+    parts = [state.memory.detach(), state.links.to_dense(), state.precedence.to_dense()]
     parts = [part.numpy().tobytes() for part in parts]
     probe = torch.linspace(-2, 2, 20 * 2 * 3).view(20, 2, 3)
     with torch.no_grad():

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sam import checks
 from sam.dense import SIMILARITIES, ContentRead, DenseModel, DenseState
 from sam.state import Source
+from sam.tracing import opaque
 
 USAGES = ("discounted", "least_recent")
 NEVER = -1  # the last access of a slot that was never accessed
@@ -92,6 +94,7 @@ class DAM(DenseModel):
         discount: float = 0.99,
         access_threshold: float = 0.005,
     ) -> None:
+        word_size, num_heads = checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
             output_size,
@@ -106,7 +109,7 @@ class DAM(DenseModel):
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )
-        _check_options(num_heads, memory_size, similarity, usage, discount, access_threshold)
+        _check_options(num_heads, self.memory_size, similarity, usage, discount, access_threshold)
         self.key_strength = key_strength
         self.similarity = similarity
         self.usage = usage
@@ -120,9 +123,12 @@ class DAM(DenseModel):
     def signature(self) -> tuple[tuple[str, Any], ...]:
         return (*super().signature, ("similarity", self.similarity), ("usage", self.usage))
 
+    @opaque
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> DAMState:
         """The state before the first step; memory: [N, W] or [B, N, W], all 1e-6 without one."""
-        fields = self._start(batch_size, memory, SIMILARITIES[self.similarity])
+        (batch_size,) = checks.positive_sizes(batch_size=batch_size)
+        others = (self.num_heads + 1) * self.memory_size
+        fields = self._start(batch_size, memory, SIMILARITIES[self.similarity], others)
         usage = self._zeros(batch_size, self.memory_size)
         if self.usage == "least_recent":
             usage = torch.full_like(usage, NEVER, dtype=torch.int64)
@@ -151,7 +157,7 @@ class DAM(DenseModel):
         )
 
     def _heads(self, hidden: Tensor) -> Heads:
-        parts = self.interface(hidden).view(len(hidden), self.num_heads, -1)
+        parts = self._head_parameters(hidden).view(len(hidden), self.num_heads, -1)
         words, numbers = parts.split([2 * self.word_size, 2 + self.key_strength], -1)
         queries, add = words.chunk(2, -1)
         gates = torch.sigmoid(numbers[..., :2])

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ann_backends import NORM_EPSILON
-from sam import checks
+from sam import room
+from sam.autograd import once_differentiable
 from sam.model import MemoryModel
 from sam.state import State
 
@@ -46,29 +46,19 @@ class DenseModel(MemoryModel):
     Subclasses say how one step follows from the controller's output.
     """
 
-    def access(self, hidden: Tensor, cell: Tensor, state: Any) -> Any:
-        """The state after writing and reading as the controller's output [B, C] says."""
-        raise NotImplementedError
-
-    def unroll(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
-        features = []
-        for step_inputs in inputs.unbind(0):
-            # Rae et al. 2016, supplement B: the controller sees [x(t), r(t-1)], y(t) [h(t), r(t)].
-            seen = torch.cat([step_inputs, state.read_words.flatten(1)], 1)
-            hidden, cell = self.controller(seen, (state.hidden, state.cell))
-            state = self.access(hidden, cell, state)
-            features.append(torch.cat([hidden, state.read_words.flatten(1)], 1))
-        return self.output(torch.stack(features)), state
-
     def _start(
-        self, batch_size: int, memory: Tensor | None, similarity: Similarity
+        self, batch_size: int, memory: Tensor | None, similarity: Similarity, others: int
     ) -> dict[str, Any]:
-        """The fields of a `DenseState` before the first step."""
-        checks.positive_sizes(batch_size=batch_size)
+        """The fields of a `DenseState` before the first step.
+
+        memory: [N, W] or [B, N, W], which is copied. others: how many numbers the model's own
+        fields have for each memory.
+        """
+        self._check_room(batch_size, others)
         if memory is None:
             memory = self._zeros(self.memory_size, self.word_size) + INITIAL_MEMORY
         else:
-            self._check_memory(memory, batch_size)
+            memory = self._checked_memory(memory, batch_size).clone()
         scale = similarity.scale(memory).expand(batch_size, 1, -1)
         return {
             "signature": self.signature,
@@ -78,6 +68,21 @@ class DenseModel(MemoryModel):
             "memory": memory.expand(batch_size, -1, -1),
             "memory_scale": scale,
         }
+
+    def _check_room(self, batch_size: int, others: int) -> None:
+        """others: as in `_start`."""
+        like, reads = self._like, self.num_heads * self.word_size
+        words = self.memory_size * (self.word_size + 1)
+        room.check(
+            "a state",
+            batch_size * (2 * self.hidden_size + reads + words + others) * like.itemsize,
+            like.device,
+            batch_size=batch_size,
+            memory_size=self.memory_size,
+            word_size=self.word_size,
+            num_heads=self.num_heads,
+            hidden_size=self.hidden_size,
+        )
 
 
 class MemoryGradient(NamedTuple):

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from sam import checks
 from sam.allocation import Allocate, next_usage
+from sam.autograd import once_differentiable
 from sam.dense import Cosine, DenseModel, DenseState, dot, softmax_backward
 from sam.erase import erase_and_add, erase_backward
 from sam.linkage import Link
 from sam.model import INITIAL_KEY_STRENGTH
+from sam.tracing import opaque
 
 COSINE = Cosine()
 MODES = 3  # backward, content, forward
@@ -75,6 +77,7 @@ class DNC(DenseModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        word_size, num_heads = checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
             output_size,
@@ -94,9 +97,12 @@ class DNC(DenseModel):
             read_strengths.fill_(INITIAL_KEY_STRENGTH)
             write_strength.fill_(INITIAL_KEY_STRENGTH)
 
+    @opaque
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> DNCState:
         """The state before the first step; memory: [N, W] or [B, N, W], all 1e-6 without one."""
-        fields = self._start(batch_size, memory, COSINE)
+        (batch_size,) = checks.positive_sizes(batch_size=batch_size)
+        others = self.memory_size * (self.memory_size + self.num_heads + 3)
+        fields = self._start(batch_size, memory, COSINE, others)
         none = self._zeros(batch_size, self.memory_size)
         return DNCState(
             **fields,
@@ -151,7 +157,7 @@ class DNC(DenseModel):
     def _heads(self, hidden: Tensor) -> Heads:
         """What the controller's output [B, C] says; ranges: Graves et al. 2016, "Interface"."""
         keys, strengths, write_key, write_strength, erase, add, gates, modes = self._parts(
-            self.interface(hidden)
+            self._head_parameters(hidden)
         )
         per_head = (len(hidden), self.num_heads, -1)
         gates = torch.sigmoid(gates).unsqueeze(2)

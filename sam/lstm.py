@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sam import checks
+from sam import checks, room
 from sam.model import RecurrentModel, initialize_controller
 from sam.state import State
+from sam.tracing import opaque
 
 
 class LSTM(RecurrentModel):
@@ -35,8 +36,15 @@ class LSTM(RecurrentModel):
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )
-        self.controller = nn.LSTM(input_size, hidden_size)
-        self.output = nn.Linear(hidden_size, output_size)
+        inputs, hidden, outputs = self.input_size, self.hidden_size, self.output_size
+        room.check_parameters(
+            4 * hidden * (inputs + hidden + 2) + outputs * (hidden + 1),
+            input_size=inputs,
+            output_size=outputs,
+            hidden_size=hidden,
+        )
+        self.controller = nn.LSTM(inputs, hidden)
+        self.output = nn.Linear(hidden, outputs)
         initialize_controller(
             *(
                 self.controller.get_parameter(f"{name}_l0")
@@ -47,9 +55,17 @@ class LSTM(RecurrentModel):
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
+    @opaque
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> State:
         """The state before the first step: h and c [batch_size, hidden_size] are zero."""
-        checks.positive_sizes(batch_size=batch_size)
+        (batch_size,) = checks.positive_sizes(batch_size=batch_size)
+        room.check(
+            "a state",
+            2 * batch_size * self.hidden_size * self._like.itemsize,
+            self._like.device,
+            batch_size=batch_size,
+            hidden_size=self.hidden_size,
+        )
         if memory is not None:
             raise ValueError("memory: got one, expected None: an LSTM has no external memory")
         return State(

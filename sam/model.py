@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam import checks
+from sam import checks, parameters, room
+from sam.autograd import autocasts, own_precision
+from sam.recompute import costs
 from sam.recompute.unroll import check_settings
 from sam.recompute.unroll import unroll as unroll_within_budget
 from sam.state import State, describe, load_state_dict
+from sam.tracing import opaque, refuse_symbols
 
 # Before 1 + softplus: reads of one word among similar ones train, flat averages hardly do.
 INITIAL_KEY_STRENGTH = 4.0
@@ -26,7 +29,12 @@ class RecurrentModel(nn.Module):
     `initialize_controller`.
     checkpoint: "dp" keeps at most `checkpoint_mib` MiB for the gradient of a call and makes steps
     again during the backward pass, the fewest that this budget allows (`sam.recompute`).
+
+    Under `torch.autocast` all is computed in the model's own dtype, and so are its outputs and
+    states. `torch.compile` leaves a call as it is, and compiles what is around it.
     """
+
+    _has_functions = False  # whether its steps are `torch.autograd.Function`s
 
     def __init__(
         self,
@@ -40,13 +48,10 @@ class RecurrentModel(nn.Module):
         checkpoint_mib: float | None = None,
     ) -> None:
         super().__init__()
-        checks.positive_sizes(
+        self.input_size, self.output_size, self.hidden_size = checks.positive_sizes(
             input_size=input_size, output_size=output_size, hidden_size=hidden_size
         )
         check_settings(checkpoint, checkpoint_mib)
-        self.input_size = input_size
-        self.output_size = output_size
-        self.hidden_size = hidden_size
         self.batch_first = batch_first
         self.one_hot_inputs = one_hot_inputs
         self.checkpoint = checkpoint
@@ -82,29 +87,46 @@ class RecurrentModel(nn.Module):
 
     @property
     def _like(self) -> Tensor:
-        """A parameter, for its dtype and device."""
-        return next(self.parameters())
+        """A tensor of the model's dtype and device."""
+        return parameters.first(self)
 
     def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self._like.dtype, device=self._like.device)
+        like = self._like
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
+    @opaque
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        functions = self._has_functions or self.checkpoint is not None
+        refuse_symbols(type(self).__name__, functions=functions)
+        like = self._like
+        inputs = _as_autocast_would(inputs, like)
+        with own_precision(like.device.type):
+            return self._forward(inputs, state, like)
+
+    def _forward(self, inputs: Tensor, state: Any, like: Tensor) -> tuple[Tensor, Any]:
+        self._check_place(like)
         layout = ("B", "T") if self.batch_first else ("T", "B")
-        checks.tensor("inputs", inputs, (*layout, self.input_size), self._like)
+        checks.tensor("inputs", inputs, (*layout, self.input_size), like)
         if self.batch_first:
             inputs = inputs.transpose(0, 1)
         batch_size = inputs.shape[1]
         if state is None:
             state = self.initial_state(batch_size)
         else:
-            self._check_state(state, batch_size)
+            self._check_state(state, batch_size, like)
+            state = _out_of_inference(state)
         if self.checkpoint is None:
             outputs, state = self.unroll(inputs, state)
         else:
             outputs, state = unroll_within_budget(self, inputs, state)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), state
 
-    def _check_state(self, state: Any, batch_size: int) -> None:
+    def _check_place(self, like: Tensor) -> None:
+        """Raises ValueError for a dtype or a device that the model does not run in."""
+        if not like.is_floating_point():
+            raise ValueError(f"model: got {like.dtype}, expected a floating-point dtype")
+
+    def _check_state(self, state: Any, batch_size: int, like: Tensor) -> None:
         if not isinstance(state, State):
             raise TypeError(
                 f"state: got {type(state).__name__}, expected a state of this model or None"
@@ -116,10 +138,24 @@ class RecurrentModel(nn.Module):
             raise ValueError(
                 f"state: got batch size {state.batch_size}, expected {batch_size} as in inputs"
             )
-        if state.hidden.device != self._like.device:
-            raise ValueError(
-                f"state: got device {state.hidden.device}, expected {self._like.device}"
-            )
+        if state.hidden.device != like.device:
+            raise ValueError(f"state: got device {state.hidden.device}, expected {like.device}")
+
+
+def _as_autocast_would(value: Tensor, like: Tensor) -> Tensor:
+    """Under `torch.autocast`, a tensor that it may have made, in like's dtype."""
+    if not autocasts(like.device.type) or not isinstance(value, Tensor):
+        return value
+    cast = value.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    return value.to(like.dtype) if cast else value
+
+
+def _out_of_inference(state: Any) -> Any:
+    """The state, copied if `torch.inference_mode` has made it and a gradient may be asked for."""
+    if torch.is_inference_mode_enabled() or not state.hidden.is_inference():
+        return state
+    parts = costs.tensors(state)
+    return costs.with_tensors(state, parts, (part.clone() for part in parts.values()))
 
 
 class Readout(nn.Linear):
@@ -160,6 +196,8 @@ class MemoryModel(RecurrentModel):
     `RecurrentModel`.
     """
 
+    _has_functions = True
+
     def __init__(
         self,
         input_size: int,
@@ -179,16 +217,12 @@ class MemoryModel(RecurrentModel):
                 f"bypass_dropout: got {bypass_dropout} beside checkpoint={self.checkpoint!r}, "
                 "expected 0"
             )
-        checks.positive_sizes(memory_size=memory_size, word_size=word_size, num_heads=num_heads)
-        self.memory_size = memory_size
-        self.word_size = word_size
-        self.num_heads = num_heads
-        read_size = num_heads * word_size
-        self.controller = nn.LSTMCell(input_size + read_size, hidden_size)
-        self.interface = nn.Linear(hidden_size, interface_size)
-        self.output = Readout(hidden_size, read_size, output_size, bypass_dropout)
+        self.memory_size, self.word_size, self.num_heads = checks.positive_sizes(
+            memory_size=memory_size, word_size=word_size, num_heads=num_heads
+        )
+        self._make_layers(interface_size, bypass_dropout)
         initialize_controller(
-            self.controller.weight_ih[:, :input_size],
+            self.controller.weight_ih[:, : self.input_size],
             self.controller.bias_ih,
             self.controller.bias_hh,
             one_hot_inputs=self.one_hot_inputs,
@@ -196,6 +230,24 @@ class MemoryModel(RecurrentModel):
         for layer in (self.interface, self.output):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def _make_layers(self, interface_size: int, bypass_dropout: float) -> None:
+        inputs, hidden, outputs = self.input_size, self.hidden_size, self.output_size
+        reads = self.num_heads * self.word_size
+        room.check_parameters(
+            4 * hidden * (inputs + reads + hidden + 2)
+            + interface_size * (hidden + 1)
+            + outputs * (hidden + reads + 1),
+            input_size=inputs,
+            output_size=outputs,
+            hidden_size=hidden,
+            word_size=self.word_size,
+            num_heads=self.num_heads,
+        )
+        self.interface_size = interface_size
+        self.controller = nn.LSTMCell(inputs + reads, hidden)
+        self.interface = nn.Linear(hidden, interface_size)
+        self.output = Readout(hidden, reads, outputs, bypass_dropout)
 
     @torch.no_grad()
     def sharpen_first_reads(self) -> None:
@@ -234,10 +286,35 @@ class MemoryModel(RecurrentModel):
             ("num_heads", self.num_heads),
         )
 
-    def _check_memory(self, memory: Tensor, batch_size: int) -> None:
+    def access(self, hidden: Tensor, cell: Tensor, state: Any) -> Any:
+        """The state after writing and reading as the controller's output [B, C] says."""
+        raise NotImplementedError
+
+    def unroll(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        features = []
+        for step_inputs in inputs.unbind(0):
+            # Rae et al. 2016, supplement B: the controller sees [x(t), r(t-1)], y(t) [h(t), r(t)].
+            seen = torch.cat([step_inputs, state.read_words.flatten(1)], 1)
+            hidden, cell = self.controller(seen, (state.hidden, state.cell))
+            state = self.access(hidden, cell, state)
+            features.append(torch.cat([hidden, state.read_words.flatten(1)], 1))
+        return self.output(torch.stack(features)), state
+
+    def _head_parameters(self, hidden: Tensor) -> Tensor:
+        """What the controller's output [B, C] says to the heads, [B, interface_size]."""
+        parameters = self.interface(hidden)
+        checks.form("interface", parameters, (len(hidden), self.interface_size), hidden)
+        return parameters
+
+    def _checked_memory(self, memory: Tensor, batch_size: int) -> Tensor:
+        """The memory given, [N, W] or [B, N, W], as the model's steps take it."""
+        refuse_symbols(type(self).__name__, functions=self._has_functions)
+        like = self._like
+        memory = _as_autocast_would(memory, like)
         words = (self.memory_size, self.word_size)
         batched = isinstance(memory, Tensor) and memory.dim() == 3
-        checks.tensor("memory", memory, (batch_size, *words) if batched else words, self._like)
+        checks.tensor("memory", memory, (batch_size, *words) if batched else words, like)
+        return memory
 
 
 @torch.no_grad()

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from sam import checks
 from sam.addressing import Focus, locate, locate_backward
+from sam.autograd import once_differentiable
 from sam.dense import Cosine, DenseModel, DenseState
 from sam.erase import erase_and_add, erase_backward
+from sam.tracing import opaque
 
 COSINE = Cosine()
 SHIFTS = 3  # by -1, 0 and +1 slots
@@ -57,6 +59,7 @@ class NTM(DenseModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        word_size, num_heads = checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
             output_size,
@@ -72,9 +75,12 @@ class NTM(DenseModel):
             checkpoint_mib=checkpoint_mib,
         )
 
+    @opaque
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> NTMState:
         """The state before the first step; memory: [N, W] or [B, N, W], all 1e-6 without one."""
-        fields = self._start(batch_size, memory, COSINE)
+        (batch_size,) = checks.positive_sizes(batch_size=batch_size)
+        others = 2 * self.num_heads * self.memory_size
+        fields = self._start(batch_size, memory, COSINE, others)
         weights = self._zeros(batch_size, self.num_heads, self.memory_size)
         weights[..., 0] = 1.0
         return NTMState(**fields, write_weights=weights, read_weights=weights)
@@ -111,7 +117,7 @@ class NTM(DenseModel):
         Ranges: Graves et al. 2014, sections 3.2 and 3.3.
         """
         heads, words = self.num_heads, 2 * self.num_heads * self.word_size
-        parts = self.interface(hidden)
+        parts = self._head_parameters(hidden)
         moves, erase, add = parts.split([parts.shape[1] - words, words // 2, words // 2], 1)
         keys, strengths, gates, shifts, sharpness = moves.view(len(hidden), 2 * heads, -1).split(
             [self.word_size, 1, 1, SHIFTS, 1], -1

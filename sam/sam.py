@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 import ann_backends
-from sam import checks
+from sam import checks, room
 from sam.model import MemoryModel
 from sam.recompute.costs import Costs
 from sam.recompute.schedule import Schedule
@@ -20,14 +21,19 @@ from sam.sparse.access import Settings
 from sam.sparse.contents import Gather, Load, Look
 from sam.sparse.journal import NONE
 from sam.sparse.links import Links
+from sam.sparse.plain import LINEAR, LSTM_CELL, READOUT, Kind, difference, weights_of
 from sam.sparse.recompute import Call, UnrollByPlan, costs_of
 from sam.sparse.record import Recorder
+from sam.sparse.step_function import Step
 from sam.sparse.store import Version, empty, full, gather
 from sam.sparse.unroll import Unroll, Weights
 from sam.state import Source, State
+from sam.tracing import opaque
 
 # Without a gradient, nothing is kept of a step; so many steps share the cost of a call.
 STEPS_WITHOUT_GRADIENT = 256
+
+MOST_SLOTS = 2**31 - 1  # as the usage ring and the links number them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,6 +109,10 @@ class SAM(MemoryModel):
     asked a second time. What grows with T beside them, about H (K + 3) W numbers a step, is outside
     this budget: the journal that rolls the memory back, the words read, their slots and weights.
 
+    All steps of a call run as one, on the weights of `controller` and `interface`. Where something
+    hangs on the call of these layers (hooks, adapters, pruning, quantisation, a layer in their
+    place), they are called step by step, which takes longer; not beside a `checkpoint`.
+
     Runs on the CPU, in float32 or float64.
     """
 
@@ -132,6 +142,9 @@ class SAM(MemoryModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        word_size, num_heads, k = checks.positive_sizes(
+            word_size=word_size, num_heads=num_heads, k=k
+        )
         super().__init__(
             input_size,
             output_size,
@@ -146,11 +159,11 @@ class SAM(MemoryModel):
             checkpoint=checkpoint,
             checkpoint_mib=checkpoint_mib,
         )
-        checks.positive_sizes(k=k)
-        if max(k, num_heads) > memory_size:
-            name = "k" if k > memory_size else "num_heads"
+        if max(k, num_heads) > self.memory_size:
+            name = "k" if k > self.memory_size else "num_heads"
             raise ValueError(
-                f"{name}: got {max(k, num_heads)}, expected at most memory_size={memory_size}"
+                f"{name}: got {room.about(max(k, num_heads))}, expected at most "
+                f"memory_size={self.memory_size}"
             )
         if similarity not in ("cosine", "l2"):
             raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
@@ -168,40 +181,65 @@ class SAM(MemoryModel):
     def signature(self) -> tuple[tuple[str, Any], ...]:
         return (*super().signature, ("k", self.k), ("similarity", self.similarity))
 
+    @opaque
     def initial_state(self, batch_size: int, memory: Tensor | None = None) -> SAMState:
         """The state before the first step, with an empty memory or a copy of the given one.
 
         memory: [N, W] for the whole batch, or [B, N, W]. Every row of it counts as written. If it
         requires a gradient, it receives a dense one.
         """
-        checks.positive_sizes(batch_size=batch_size)
-        self._check_place()
+        (batch_size,) = checks.positive_sizes(batch_size=batch_size)
+        self._check_place(self._like)
         shape = (batch_size, self.memory_size, self.word_size)
-        if memory is None:
-            dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
-            links = self._make_links(batch_size, dtype)
-            version = empty(shape, dtype, self._make_index, links)
-            token = self._zeros(1)
-        else:
-            self._check_memory(memory, batch_size)
-            rows = memory.detach().expand(shape).numpy().copy()
-            links = self._make_links(batch_size, rows.dtype)
-            version = full(rows, self._make_index, links)
-            token = Load.apply(memory, version)
         reads = (batch_size, self.num_heads, self.k)
+        with self._reserving(batch_size):
+            if memory is None:
+                dtype = np.dtype(str(self._like.dtype).removeprefix("torch."))
+                links = self._make_links(batch_size, dtype)
+                version = empty(shape, dtype, self._make_index, links)
+                token = self._zeros(1)
+            else:
+                memory = self._checked_memory(memory, batch_size)
+                rows = memory.detach().resolve_neg().expand(shape).numpy().copy()
+                links = self._make_links(batch_size, rows.dtype)
+                version = full(rows, self._make_index, links)
+                token = Load.apply(memory, version)
         return self.state_type(
             signature=self.signature,
             hidden=self._zeros(batch_size, self.hidden_size),
             cell=self._zeros(batch_size, self.hidden_size),
             read_words=self._zeros(batch_size, self.num_heads, self.word_size),
-            read_slots=torch.full(reads, NONE),
+            read_slots=torch.full(reads, NONE, device="cpu"),
             read_weights=self._zeros(*reads),
             token=token,
             version=version,
         )
 
-    def _check_place(self) -> None:
-        like = self._like
+    def _reserving(self, batch_size: int) -> contextlib.AbstractContextManager[None]:
+        """For the block that reserves the memories; refuses sizes that no memory can have."""
+        like, sizes = self._like, {"batch_size": batch_size, **self._sizes()}
+        reads = self.num_heads * (self.word_size + 2 * self.k)
+        numbers = batch_size * (2 * self.hidden_size + reads)
+        room.check("a state", numbers * like.itemsize, like.device, **sizes)
+        needed = batch_size * self.memory_size * self._bytes_of_slot(like.itemsize)
+        if self.memory_size > MOST_SLOTS:
+            room.check("the memory", needed, like.device, **sizes)
+            raise ValueError(
+                f"memory_size: got {self.memory_size}, expected at most {MOST_SLOTS}: a slot's "
+                "number has 32 bits"
+            )
+        return room.reserving("the memory", needed, **sizes)
+
+    def _sizes(self) -> dict[str, int]:
+        """On which a state's size depends, beside that of the batch."""
+        names = ("memory_size", "word_size", "num_heads", "k", "hidden_size")
+        return {name: getattr(self, name) for name in names}
+
+    def _bytes_of_slot(self, number: int) -> int:
+        """What the store reserves for each: its word, its place in the usage ring, a flag."""
+        return self.word_size * number + 2 * 4 + 1
+
+    def _check_place(self, like: Tensor) -> None:
         if like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"model: got {like.dtype} on {like.device}, expected SAM in float32 or float64 on "
@@ -227,42 +265,90 @@ class SAM(MemoryModel):
         )
 
     def unroll(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
+        weights = self._weights()
+        if weights is None:
+            return super().unroll(inputs, state)
         if torch.is_grad_enabled():
-            return self._unroll_piece(inputs, state)
+            return self._unroll_piece(inputs, state, weights)
         outputs = []
         for piece in inputs.split(STEPS_WITHOUT_GRADIENT):
-            output, state = self._unroll_piece(piece, state)
+            output, state = self._unroll_piece(piece, state, weights)
             outputs.append(output)
         return torch.cat(outputs), state
 
-    def _unroll_piece(self, inputs: Tensor, state: SAMState) -> tuple[Tensor, SAMState]:
+    def access(self, hidden: Tensor, cell: Tensor, state: SAMState) -> SAMState:
+        read_words, *after = Step.apply(
+            self._head_parameters(hidden).unflatten(1, (self.num_heads, -1)),
+            state.read_weights,
+            state.token,
+            state.read_slots,
+            state.version,
+            self._settings(),
+            self.recorder,
+        )
+        return self._state_of(state, hidden, cell, read_words, *after)
+
+    def _weights(self) -> Weights | None:
+        """Of the layers that feed the memory, if those do for calling them; else None."""
+        kinds = self._kinds()
+        controller = weights_of(self.controller, *kinds["controller"])
+        if controller is None:
+            return None
+        interface = weights_of(self.interface, *kinds["interface"])
+        return None if interface is None else Weights(*controller, *interface)
+
+    def _kinds(self) -> dict[str, tuple[Kind, int]]:
+        """Of each layer, as the model made it, and how many numbers its first weight has."""
+        hidden, reads = self.hidden_size, self.num_heads * self.word_size
+        return {
+            "controller": (LSTM_CELL, 4 * hidden * (self.input_size + reads)),
+            "interface": (LINEAR, self.interface_size * hidden),
+            "output": (READOUT, self.output_size * (hidden + reads)),
+        }
+
+    def _unroll_piece(
+        self, inputs: Tensor, state: SAMState, weights: Weights
+    ) -> tuple[Tensor, SAMState]:
         outputs, *after = Unroll.apply(
             inputs,
             *self._parts_of(state),
             state.version,
             self._settings(),
             self.recorder,
-            *self._weights(),
+            *weights,
         )
         return self.output(outputs), self._state_of(state, *after)
 
     def costs(self, batch_size: int) -> Costs:
-        """What `checkpoint_mib` is spent on."""
+        """What `checkpoint_mib` is spent on.
+
+        Raises ValueError for a model whose layers have to be called: a plan takes their weights.
+        """
+        for name, (kind, numbers) in self._kinds().items():
+            layer = self.get_submodule(name)
+            if weights_of(layer, kind, numbers) is None:
+                raise ValueError(
+                    f"checkpoint: got {self.checkpoint!r} with {difference(name, layer, kind)}, "
+                    "expected None, or layers as the model made them: steps that are made again "
+                    "do not call them"
+                )
         reads = self.num_heads * self.word_size
-        sizes = (self.hidden_size, reads, len(self.interface.bias))
+        sizes = (self.hidden_size, reads, self.interface_size)
         return costs_of(batch_size, sizes, self.num_heads * self.k, self._like.itemsize)
 
     def unroll_by_plan(
         self, plan: Schedule, inputs: Tensor, state: SAMState
     ) -> tuple[Tensor, SAMState]:
         """`unroll`, of whose activations only those that the plan says are kept."""
+        weights = self._weights()
+        assert weights is not None, "the costs of a model whose layers are called are not known"
         outputs, *after = UnrollByPlan.apply(
             Call(state.version, self._settings(), self.recorder, plan),
             inputs,
             *self._parts_of(state),
             self.output.weight,
             self.output.bias,
-            *self._weights(),
+            *weights,
         )
         return outputs, self._state_of(state, *after)
 
@@ -275,17 +361,6 @@ class SAM(MemoryModel):
             state.read_weights,
             state.token,
             state.read_slots,
-        )
-
-    def _weights(self) -> Weights:
-        controller, interface = self.controller, self.interface
-        return Weights(
-            controller.weight_ih,
-            controller.weight_hh,
-            controller.bias_ih,
-            controller.bias_hh,
-            interface.weight,
-            interface.bias,
         )
 
     def _state_of(

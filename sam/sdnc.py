@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam import checks
 from sam.sam import SAM, SAMState
 from sam.sparse.links import Links
 from sam.sparse.modes import MODES
@@ -78,8 +79,7 @@ class SDNC(SAM):
         strict_paper_links: bool = False,
         **settings: Any,
     ) -> None:
-        if not isinstance(link_size, int) or isinstance(link_size, bool) or link_size < 0:
-            raise ValueError(f"link_size: got {link_size!r}, expected an integer of at least 0")
+        link_size = checks.size("link_size", link_size, least=0)
         super().__init__(input_size, output_size, **settings)
         self.link_size = link_size
         self.strict_paper_links = strict_paper_links
@@ -92,9 +92,20 @@ class SDNC(SAM):
             ("strict_paper_links", self.strict_paper_links),
         )
 
+    def _sizes(self) -> dict[str, int]:
+        return {**super()._sizes(), "link_size": self.link_size}
+
+    def _bytes_of_slot(self, number: int) -> int:
+        return super()._bytes_of_slot(number) + self.link_size * (2 * 4 + number)
+
     def _make_links(self, batch_size: int, dtype: np.dtype) -> Links | None:
         if self.link_size == 0:
             return None
+        if batch_size * self.memory_size**2 >= 2**63:
+            raise ValueError(
+                f"memory_size: got {self.memory_size} at batch size {batch_size}, expected a "
+                "smaller one: a link's number, of B N^2, has 63 bits"
+            )
         shape = (batch_size, self.memory_size)
         return Links(shape, self.link_size, dtype, strict=self.strict_paper_links)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from sam import parameters
 from sam.recompute.schedule import Schedule
 
 MIB = 2**20
@@ -58,7 +59,7 @@ def of(model: Any, batch_size: int) -> Costs:
     """
     if isinstance(model, RunsByPlan):
         return model.costs(batch_size)
-    like = next(model.parameters())
+    like = parameters.first(model)
     known = _known.setdefault(model, {})
     key = batch_size, like.dtype, like.device
     if key not in known:
@@ -68,7 +69,8 @@ def of(model: Any, batch_size: int) -> Costs:
 
 @torch.enable_grad()
 def _count(model: Any, inputs: Tensor) -> Costs:
-    kept = {part.untyped_storage().data_ptr(): part.detach() for part in model.parameters()}
+    own = (part for _, part in parameters.named(model))
+    kept = {part.untyped_storage().data_ptr(): part.detach() for part in own}
 
     def keep(tensor: Tensor) -> Tensor:
         # Alive as long as `kept` is, so that no storage takes the address of another.

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from sam import parameters
+from sam.autograd import once_differentiable
 from sam.recompute import costs
 from sam.recompute.costs import MIB
 from sam.recompute.schedule import Schedule, Units, schedule
@@ -39,8 +40,8 @@ def unroll(model: Any, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
     needs no gradient. Raises ValueError for a budget too small for any schedule.
     """
     parts = costs.tensors(state)
-    parameters = dict(model.named_parameters())
-    given = [inputs, *parts.values(), *parameters.values()]
+    named = dict(parameters.named(model))
+    given = [inputs, *parts.values(), *named.values()]
     if not torch.is_grad_enabled() or not any(part.requires_grad for part in given):
         return model.unroll(inputs, state)
     num_steps, batch_size, _ = inputs.shape
@@ -58,7 +59,7 @@ def unroll(model: Any, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
     if isinstance(model, costs.RunsByPlan):
         return model.unroll_by_plan(plan, inputs, state)
     start = costs.with_tensors(state, parts, [None] * len(parts))
-    call = _Call(_Steps(model), tuple(parameters), start, tuple(parts), plan)
+    call = _Call(_Steps(model), tuple(named), start, tuple(parts), plan)
     outputs, state, *last = _Unroll.apply(call, *given)
     return outputs, costs.with_tensors(state, parts, last)
 
@@ -198,7 +199,13 @@ class _Unroll(torch.autograd.Function):
         ctx.save_for_backward(*given)
         ctx.set_materialize_grads(False)
         ctx.run = _Run(call, ctx.needs_input_grad[1:], given)
+        before = _moods(call.steps, given[0].device)
         outputs, state = ctx.run.go_ahead(ctx.run.whole)
+        if _moods(call.steps, given[0].device) != before:
+            raise ValueError(
+                "checkpoint: got 'dp' with layers that draw random numbers or change their "
+                "buffers, expected None: steps that are made again would come out otherwise"
+            )
         taped, last = costs.tensors(state), costs.tensors(state.detach())
         ctx.mark_non_differentiable(
             *(last[name] for name, end in taped.items() if not end.requires_grad)
@@ -217,3 +224,12 @@ class _Unroll(torch.autograd.Function):
             run = _Run(ctx.call, ctx.needs_input_grad[1:], given)
             run.go_ahead(run.whole)
         return None, *run.go_back(to_outputs, list(to_state))
+
+
+def _moods(steps: _Steps, device: torch.device) -> tuple[Any, ...]:
+    """What makes the same step with the same parameters come out otherwise, as it stands now."""
+    generators = [torch.get_rng_state()]
+    if device.type == "cuda":
+        generators.append(torch.cuda.get_rng_state(device))
+    numbers = (bytes(state.numpy()) for state in generators)
+    return *numbers, *(buffer._version for buffer in steps.buffers())

@@ -38,11 +38,18 @@ class Settings:
 
 
 def access(
-    store: Store, journal: Journal, settings: Settings, tape: Tape, t: int, *, first: int = 0
+    store: Store,
+    journal: Journal,
+    settings: Settings,
+    tape: Tape,
+    t: int,
+    *,
+    first: int | None = 0,
 ) -> None:
     """Step t from M_{t-1} to M_t and the words r_t read from it, noted in tape and journal.
 
-    first: the number in the pass of the tape's first step, for the error.
+    first: the number in the pass of the tape's first step, for the error; None where no pass has
+    a number for it.
     """
     memory, known, usage = (
         store.memory,
@@ -65,8 +72,9 @@ def access(
         key_strength,
         first_mode,
     ):
+        place = "" if first is None else f" at step {first + t}"
         raise FloatingPointError(
-            f"interface: got NaN or infinite values at step {first + t}, expected finite ones; "
+            f"interface: got NaN or infinite values{place}, expected finite ones; "
             "have the model's parameters diverged?"
         )
     queries = tape.interface[t, :, :, : settings.word_size]

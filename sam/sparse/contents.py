@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from sam.autograd import once_differentiable_in_numpy
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.store import Version
 
@@ -29,7 +29,7 @@ class Load(torch.autograd.Function):
         return words.new_zeros(1)
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable_in_numpy
     def backward(ctx: Any, to_token: Tensor) -> tuple[Tensor, None]:
         store = ctx.version.store
         with store.lock:
@@ -47,7 +47,7 @@ class Look(torch.autograd.Function):
             return torch.from_numpy(store.memory.copy())
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable_in_numpy
     def backward(ctx: Any, to_memory: Tensor) -> tuple[Tensor, None]:
         store = ctx.version.store
         with store.lock:
@@ -73,7 +73,7 @@ class Gather(torch.autograd.Function):
         return torch.zeros_like(tokens[0])
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable_in_numpy
     def backward(ctx: Any, to_token: Tensor) -> tuple[Tensor | None, ...]:
         store = ctx.version.store
         with store.lock:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sam.autograd import once_differentiable_in_numpy
 from sam.recompute.costs import TENSOR_BYTES, Costs
 from sam.recompute.schedule import Schedule
 from sam.sparse.access import Settings, access, recall
@@ -218,7 +218,7 @@ class UnrollByPlan(torch.autograd.Function):
         return y, *tensors, torch.zeros_like(token), last_slots, after
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable_in_numpy
     def backward(ctx: Any, y: Tensor | None, *state: Tensor | None) -> tuple[Tensor | None, ...]:
         """Each argument is the gradient of what `forward` returned in its place, None for zero."""
         inputs, to_y, *saved = ctx.saved_tensors

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from sam.autograd import once_differentiable_in_numpy
 from sam.sparse import lstm
 from sam.sparse.access import AccessGradient, Settings, access
 from sam.sparse.gradient import SparseGradient
@@ -188,7 +188,7 @@ class Unroll(torch.autograd.Function):
         return kept[-1][1:], *parts, torch.zeros_like(token), last_slots, after
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable_in_numpy
     def backward(
         ctx: Any, outputs: Tensor | None, *state: Tensor | None
     ) -> tuple[Tensor | None, ...]:

@@ -22,6 +22,12 @@ memory_models = pytest.mark.parametrize("name", MEMORY_NAMES)
         (random(4, 2, 3) / 0.0, ValueError, "inputs: got NaN or infinite"),
         (random(4, 2, 3).where(torch.tensor(False), torch.nan), ValueError, "inputs: got NaN"),
         ([[[0.0]]], TypeError, "inputs: got list"),
+        (random(4, 2, 3).to_sparse(), TypeError, r"inputs: got a torch.sparse_coo tensor, exp"),
+        (
+            torch.nested.nested_tensor([random(4, 3), random(2, 3)], layout=torch.jagged),
+            TypeError,
+            "inputs: got a nested tensor",
+        ),
     ],
 )
 def test_inputs(name, inputs, error, message):
@@ -89,3 +95,28 @@ def test_a_refused_call_leaves_the_state(name):
     with pytest.raises(ValueError, match="inputs"):
         model(random(2, 2, 4), state)
     assert all(torch.equal(parts[part], value) for part, value in kept.items())
+
+
+@every_model
+@pytest.mark.filterwarnings("ignore:Complex modules:UserWarning")
+def test_a_model_of_complex_numbers(name):
+    model = build(name).to(torch.complex64)
+    with pytest.raises(ValueError, match=r"model: got torch\.complex64"):
+        model(torch.randn(4, 2, 3, dtype=torch.complex64))
+
+
+@memory_models
+def test_views_of_complex_numbers_are_read_as_they_look(name):
+    """Torch keeps the minus of an imaginary part aside, where arrays do not see it."""
+    model, inputs = build(name), random(4, 2, 3)
+    words = torch.complex(random(6, 5), random(6, 5, seed=3)).conj().imag
+    assert words.is_neg()
+    outputs, _ = model(inputs, model.initial_state(2, words))
+    assert torch.equal(outputs, model(inputs, model.initial_state(2, words.resolve_neg()))[0])
+    gradients = [
+        torch.autograd.grad(
+            (torch.complex(words, words).conj().imag * sign).square().sum(), model.interface.weight
+        )[0]
+        for words, sign in ((model(inputs)[1].read_words, 1), (-model(inputs)[1].read_words, -1))
+    ]
+    torch.testing.assert_close(*gradients)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from sam import checks
 from sam.allocation import Allocate, next_usage
 from sam.dense import Cosine, DenseModel, DenseState, dot, softmax_backward
 from sam.erase import erase_and_add, erase_backward
@@ -75,6 +76,7 @@ class DNC(DenseModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
             output_size,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from sam import checks
 from sam.addressing import Focus, locate, locate_backward
 from sam.dense import Cosine, DenseModel, DenseState
 from sam.erase import erase_and_add, erase_backward
@@ -52,6 +53,7 @@ class NTM(DenseModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
             output_size,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sam import checks
 from sam.sam import SAM, SAMState
 from sam.sparse.links import Links
 from sam.sparse.modes import MODES
@@ -80,6 +81,7 @@ class SDNC(SAM):
     ) -> None:
         if not isinstance(link_size, int) or isinstance(link_size, bool) or link_size < 0:
             raise ValueError(f"link_size: got {link_size!r}, expected an integer of at least 0")
+        checks.flags(strict_paper_links=strict_paper_links)
         super().__init__(input_size, output_size, **settings)
         self.link_size = link_size
         self.strict_paper_links = strict_paper_links

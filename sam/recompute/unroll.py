@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sam import checks
 from sam.recompute import costs
 from sam.recompute.costs import MIB
 from sam.recompute.schedule import Schedule, Units, schedule
@@ -28,8 +29,8 @@ def check_settings(checkpoint: str | None, checkpoint_mib: float | None) -> None
     if (checkpoint is None) != (checkpoint_mib is None):
         expected = "None without checkpoint='dp'" if checkpoint is None else "a number of MiB"
         raise ValueError(f"checkpoint_mib: got {checkpoint_mib!r}, expected {expected}")
-    if checkpoint_mib is not None and not checkpoint_mib > 0:
-        raise ValueError(f"checkpoint_mib: got {checkpoint_mib!r}, expected a number above 0")
+    if checkpoint_mib is not None:
+        checks.number("checkpoint_mib", checkpoint_mib, "(0, inf)")
 
 
 def unroll(model: Any, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:

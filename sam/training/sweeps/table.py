@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from sam.training import metrics
 from sam.training.files import replacing
 from sam.training.folder import RunFolder
-from sam.training.settings import RunSettings, flat
+from sam.training.plain import flat
+from sam.training.settings import RunSettings
 from sam.training.sweeps.outcome import Outcome
 
 Row = dict[str, Any]

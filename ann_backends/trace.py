@@ -8,7 +8,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
@@ -111,17 +111,21 @@ class Trace:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, compressed; what stood at `path` is replaced at the end, at once."""
-        header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
-        header |= {name: getattr(self, name) for name in ("memory_size", "k", "metric", "info")}
-        arrays = {name: getattr(self, name) for name in self.ARRAYS}
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(temporary, "wb") as file:
-                np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+                self.write(file)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` writes to a file that is open for it."""
+        header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        header |= {name: getattr(self, name) for name in ("memory_size", "k", "metric", "info")}
+        arrays = {name: getattr(self, name) for name in self.ARRAYS}
+        np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

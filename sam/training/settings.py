@@ -138,6 +138,17 @@ class RunSettings:
         if self.minutes is not None:
             checks.number("minutes", self.minutes, "(0, inf)")
 
+    @property
+    def rounding(self) -> str:
+        """What becomes of a budget that is no whole number of minibatches, "" of one that is."""
+        if not self.episodes or not self.episodes % self.batch_size:
+            return ""
+        minibatches = -(-self.episodes // self.batch_size)
+        return (
+            f"episodes: {self.episodes:,} is no multiple of batch_size={self.batch_size}, so "
+            f"{minibatches * self.batch_size:,} are trained on, in {minibatches:,} minibatches"
+        )
+
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> Self:
         """From nested mappings, such as a TOML file's or those of `as_mapping`.

@@ -27,6 +27,13 @@ class Parser(argparse.ArgumentParser):
                 return
             flag = argument.partition("=")[0]
             if flag.startswith("--") and not any(each.startswith(flag) for each in known):
-                nearest = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
-                hint = f"; did you mean {nearest[0]}?" if nearest else ""
+                nearest = _nearest(flag[2:], [each[2:] for each in known if each[:2] == "--"])
+                hint = f"; did you mean --{nearest}?" if nearest else ""
                 self.error(f"unrecognized argument: {flag}{hint}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    """The name that is spelled alike, or whose words begin so, as those of learning-rate: lr."""
+    initials = {"".join(word[0] for word in each.split("-")): each for each in known if "-" in each}
+    alike = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return initials.get(name) or (alike[0] if alike else None)

@@ -46,6 +46,8 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
                 file.write(line[written:])
         except OSError as error:
             file.truncate(end)
+            if not end:
+                path.unlink(missing_ok=True)
             raise files.not_written(path, error, len(line)) from error
 
 

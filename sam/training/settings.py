@@ -116,15 +116,18 @@ class RunSettings:
         checks.integer("threads", self.threads, 1, MOST_THREADS)
         check_seed(self.seed)
         self._check_budget()
-        checks.settings_of(self.model, self.model_settings, settings_of(sam.MODELS[self.model]))
-        for size in ("input_size", "output_size", "batch_first"):
-            if size in self.model_settings:
-                raise ValueError(f"model_settings.{size}: got one, expected the task to say it")
+        self._check_model(self.model_settings)
         if not isinstance(self.evaluate, (tuple, list)):
             raise TypeError(
                 f"evaluate: got {checks.shown(self.evaluate)}, expected a list of levels"
             )
         check_levels("evaluate", self.evaluate, self.build_task())
+
+    def _check_model(self, own: Mapping[str, Any]) -> None:
+        checks.settings_of(self.model, own, settings_of(sam.MODELS[self.model]))
+        for size in ("input_size", "output_size", "batch_first"):
+            if size in own:
+                raise ValueError(f"model_settings.{size}: got one, expected the task to say it")
 
     def _check_budget(self) -> None:
         if self.episodes is None and self.minutes is None:
@@ -180,6 +183,7 @@ class RunSettings:
 
     def build_model(self, **changes: Any) -> RecurrentModel:
         """The model at its start, drawn from torch's generator; changes: to `model_settings`."""
+        self._check_model(changes)
         task = self.build_task()
         own = {**self.model_settings, **changes}
         if isinstance(own.get("ann"), Mapping):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from sam.commands import main
-
 if __name__ == "__main__":
+    try:
+        from sam.commands import main
+    except KeyboardInterrupt:
+        print("python -m sam: interrupted before it began; nothing was written", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     sys.exit(main())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import operator
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +30,36 @@ def size(name: str, value: Any, *, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
     return number
+
+
+def number(name: str, value: object, within: str) -> None:
+    """`value` is a finite number in an interval such as "[0, 1)" or "(0, inf)"."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: got {shown(value)}, expected a number in {within}")
+    low, high = map(float, within[1:-1].split(","))
+    try:
+        size = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        size = math.inf
+    above = low < size or (low == size and within[0] == "[")
+    below = size < high or (size == high and within[-1] == "]")
+    if not (above and below and math.isfinite(size)):
+        raise ValueError(f"{name}: got {shown(value)}, expected a number in {within}")
+
+
+def integer(name: str, value: object, low: int, high: int) -> None:
+    """`value` is an integer between the two, both included."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: got {shown(value)}, expected an integer in [{low}, {high}]")
+    if not low <= int(value) <= high:
+        raise ValueError(f"{name}: got {shown(value)}, expected an integer in [{low}, {high}]")
+
+
+def flags(**values: object) -> None:
+    """Each keyword is True or False; a word such as "False" would count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}: got {shown(value)}, expected True or False")
 
 
 def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.Tensor) -> None:
@@ -75,6 +107,24 @@ def settings_of(owner: str, settings: Iterable[str], known: Iterable[str]) -> No
         if each not in known:
             expected = f"expected of {', '.join(known)}{_hint(each, known)}"
             raise TypeError(f"{each}: not a setting of {owner!r}, {expected}")
+
+
+def shown(value: object) -> str:
+    """`value` as an error message shows it: on one line, and cut where it is long or deep."""
+    return " ".join(_SHORT.repr(value).split())
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 200, 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        bits = value.bit_length()
+        return f"an integer of {bits} bits" if bits > 256 else repr(value)
+
+
+_SHORT = _Short()
 
 
 def _hint(value: object, known: list[str]) -> str:

@@ -94,6 +94,7 @@ class DAM(DenseModel):
         discount: float = 0.99,
         access_threshold: float = 0.005,
     ) -> None:
+        checks.flags(key_strength=key_strength)
         word_size, num_heads = checks.positive_sizes(word_size=word_size, num_heads=num_heads)
         super().__init__(
             input_size,
@@ -241,7 +242,5 @@ def _check_options(
     ):
         if value not in known:
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(known)}")
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount: got {discount}, expected a number from 0 to 1")
-    if not access_threshold >= 0:
-        raise ValueError(f"access_threshold: got {access_threshold}, expected at least 0")
+    checks.number("discount", discount, "[0, 1]")
+    checks.number("access_threshold", access_threshold, "[0, inf)")

@@ -51,6 +51,7 @@ class RecurrentModel(nn.Module):
         self.input_size, self.output_size, self.hidden_size = checks.positive_sizes(
             input_size=input_size, output_size=output_size, hidden_size=hidden_size
         )
+        checks.flags(batch_first=batch_first, one_hot_inputs=one_hot_inputs)
         check_settings(checkpoint, checkpoint_mib)
         self.batch_first = batch_first
         self.one_hot_inputs = one_hot_inputs
@@ -169,10 +170,7 @@ class Readout(nn.Linear):
     def __init__(
         self, hidden_size: int, read_size: int, output_size: int, bypass_dropout: float
     ) -> None:
-        if not isinstance(bypass_dropout, (int, float)) or isinstance(bypass_dropout, bool):
-            raise TypeError(f"bypass_dropout: got {bypass_dropout!r}, expected a number in [0, 1)")
-        if not 0 <= bypass_dropout < 1:
-            raise ValueError(f"bypass_dropout: got {bypass_dropout}, expected a number in [0, 1)")
+        checks.number("bypass_dropout", bypass_dropout, "[0, 1)")
         super().__init__(hidden_size + read_size, output_size)
         self.hidden_size, self.bypass_dropout = hidden_size, bypass_dropout
 
@@ -265,10 +263,7 @@ class MemoryModel(RecurrentModel):
 
         share: in (0, 1]; at least one number of the word. 0 leaves query and word independent.
         """
-        if not isinstance(share, (int, float)):
-            raise TypeError(f"aligned_queries: got {share!r}, expected a number in [0, 1]")
-        if not 0 <= share <= 1:
-            raise ValueError(f"aligned_queries: got {share}, expected a number in [0, 1]")
+        checks.number("aligned_queries", share, "[0, 1]")
         if share == 0:
             return
         aligned = max(1, round(share * self.word_size))

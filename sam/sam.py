@@ -142,6 +142,7 @@ class SAM(MemoryModel):
         checkpoint: str | None = None,
         checkpoint_mib: float | None = None,
     ) -> None:
+        checks.flags(key_strength=key_strength)
         word_size, num_heads, k = checks.positive_sizes(
             word_size=word_size, num_heads=num_heads, k=k
         )
@@ -167,6 +168,8 @@ class SAM(MemoryModel):
             )
         if similarity not in ("cosine", "l2"):
             raise ValueError(f"similarity: got {similarity!r}, expected 'cosine' or 'l2'")
+        checks.number("access_threshold", access_threshold, "[0, inf)")
+        checks.integer("seed", seed, 0, 2**63 - 1)
         if key_strength:
             self.sharpen_first_reads()
         self.align_first_queries(aligned_queries)

@@ -80,6 +80,7 @@ class SDNC(SAM):
         **settings: Any,
     ) -> None:
         link_size = checks.size("link_size", link_size, least=0)
+        checks.flags(strict_paper_links=strict_paper_links)
         super().__init__(input_size, output_size, **settings)
         self.link_size = link_size
         self.strict_paper_links = strict_paper_links

@@ -23,6 +23,7 @@ ALLOWED_IN_FILE = {
     "sam/data/omniglot.py": {"PIL"},
     "sam/data/source.py": {"pooch"},
     "sam/training/progress.py": {"tqdm"},
+    "sam/training/board.py": {"tensorboard"},
     "sam/training/sweeps/engines.py": {"joblib", "ray", "distributed"},
     "ann_backends/ivf.py": {"faiss", "torch"},
     # What numba makes machine code with, and brings along.

@@ -10,7 +10,7 @@ import torch
 
 from sam import checks
 from sam.commands.options import add_pairs
-from sam.training import evaluation, metrics
+from sam.training import evaluation, json_files
 from sam.training.settings import check_levels, check_seed
 
 DESCRIPTION = """\
@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_levels("levels", levels, task)
     checks.positive_sizes(sequences=sequences, batch_size=arguments.batch_size)
     check_seed(arguments.seed)
+    records = 2 * len(task.splits) * len(levels)  # with reads and without
+    json_files.check_writable(loaded.files.evaluation, 1024 * records)
     task.prepare()
     header = f"{'split':>10} {'level':>6} {'reads':>7} {'cost, bits':>11} {'chance':>8}"
     print(f"{header} {task.unit:>28} {'of':>7}")
@@ -72,5 +74,5 @@ def run(arguments: argparse.Namespace) -> int:
             flush=True,
         )
         at = {"kind": "evaluation", "minibatch": loaded.minibatch, "episodes": loaded.episodes}
-        metrics.append(loaded.files.evaluation, at | record | {"model_settings": changes})
+        json_files.append(loaded.files.evaluation, at | record | {"model_settings": changes})
     return 0

@@ -63,8 +63,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     place = Place(arguments.engine, arguments.jobs, arguments.address)
+    settings = settings_of(arguments)
+    for rounding in dict.fromkeys(each.rounding for each in settings if each.rounding):
+        print(rounding)
     swept = training.sweep(
-        settings_of(arguments),
+        settings,
         arguments.out,
         place=place,
         only=arguments.only,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sam import training
-from sam.commands.options import add_pairs, merged, pair, read_toml
+from sam.commands.options import add_pairs, full_name, merged, nested, pair, read_toml
 from sam.models import MODELS
 from sam.tasks import TASKS
 from sam.training import parallel
@@ -23,13 +24,14 @@ Train a model on a task. Settings come from a TOML file, and from flags, which c
 
     python -m sam train --model sam --task copy --ann kd_forest --episodes 100000 --out runs/copy
     python -m sam train --config run.toml --seed 1 --out runs/copy-1
-    python -m sam train --resume runs/copy
+    python -m sam train --resume runs/copy --override learning_rate=0.0001
+    python -m sam train --config long.toml --init-from runs/copy --out runs/copy-long
     torchrun --standalone --nproc-per-node 2 -m sam train ...   # each takes half of a minibatch
 
 The folder gets run.json, metrics.jsonl, TensorBoard's files, checkpoint.pt and, at the end,
-evaluation.jsonl. Ctrl-C and SIGTERM save and stop; a run that was stopped, even by a power cut,
-goes on with --resume to the same bits. Exit status: 0 at the end of the budget, 1 if the loss
-exploded, 2 for bad input, 128 + n when signal n stopped it.
+evaluation.jsonl; no other process can train in it meanwhile. Ctrl-C and SIGTERM save and stop; a
+run that was stopped, even by a power cut, goes on with --resume to the same bits. Exit status: 0
+at the end of the budget, 1 if the loss exploded, 2 for bad input, 128 + n when signal n stopped it.
 """
 
 
@@ -43,6 +45,22 @@ def add(commands: Any) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder for the run")
     place.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a run")
+    begin = parser.add_argument_group("how it begins")
+    begin.add_argument(
+        "--restart", action="store_true", help="begin anew; the run in the folder is dropped"
+    )
+    begin.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="RUN",
+        help="begin with the weights of another run's folder or checkpoint",
+    )
+    add_pairs(
+        begin,
+        "--override",
+        "with --resume: go on with another setting, such as learning_rate=0.0001 or "
+        "task_settings.max_length=40",
+    )
     add_settings(parser)
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=60.0, metavar="S", help="default: 60"
@@ -127,23 +145,40 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    say: Callable[[str], None] = print if parallel.leads() else lambda line: None
     given = settings_of(arguments)
     if arguments.config:
         given = merged(read_toml(arguments.config), given)
+    overrides: list[str] = []
     if arguments.resume:
         files = RunFolder.holding_a_run(arguments.resume)
         given = merged(files.read_settings().as_mapping(), given)
+        for key, value in arguments.override:
+            overrides.append(full_name(key, given))
+            given = merged(given, nested(overrides[-1], value))
+    elif arguments.override:
+        raise ValueError("--override: got one, expected none without --resume")
     settings = training.RunSettings.of(given)
+    if settings.rounding:
+        say(settings.rounding)
     folder = arguments.resume or arguments.out
     result = training.train(
         settings,
         folder,
         resume=bool(arguments.resume),
+        restart=arguments.restart,
+        init_from=arguments.init_from,
+        overrides=() if arguments.restart else overrides,
         checkpoint_seconds=arguments.checkpoint_seconds,
         tensorboard=not arguments.no_tensorboard,
-        show_progress=not arguments.quiet,
+        show_progress=not arguments.quiet and is_terminal(),
     )
-    return report(result, folder, say=print if parallel.leads() else lambda line: None)
+    return report(result, folder, say)
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at a bar; in a file it would be thousands of lines."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def report(result: training.Result, folder: Path, say: Callable[[str], None] = print) -> int:

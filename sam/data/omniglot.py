@@ -11,10 +11,8 @@ import dataclasses
 import functools
 import hashlib
 import io
-import os
 import re
 import struct
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -25,6 +23,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from sam import files
 from sam.data import source
 from sam.data.source import DataError
 
@@ -248,11 +247,8 @@ def _keep(characters: Characters, path: Path) -> None:
     """Written under another name, then moved: several processes may do so at once."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
-            np.savez(
-                f"{unfinished}/kept.npz", images=characters.images, names=np.array(characters.names)
-            )
-            os.replace(f"{unfinished}/kept.npz", path)
+        with files.replacing(path) as file:
+            np.savez(file, images=characters.images, names=np.array(characters.names))
     except OSError as failed:
         warnings.warn(
             f"{path} could not be written ({failed}), so Omniglot is decoded again by every "

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sam import parameters
+from sam import checks, parameters
 from sam.autograd import once_differentiable
 from sam.recompute import costs
 from sam.recompute.costs import MIB
@@ -29,8 +29,8 @@ def check_settings(checkpoint: str | None, checkpoint_mib: float | None) -> None
     if (checkpoint is None) != (checkpoint_mib is None):
         expected = "None without checkpoint='dp'" if checkpoint is None else "a number of MiB"
         raise ValueError(f"checkpoint_mib: got {checkpoint_mib!r}, expected {expected}")
-    if checkpoint_mib is not None and not checkpoint_mib > 0:
-        raise ValueError(f"checkpoint_mib: got {checkpoint_mib!r}, expected a number above 0")
+    if checkpoint_mib is not None:
+        checks.number("checkpoint_mib", checkpoint_mib, "(0, inf)")
 
 
 def unroll(model: Any, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from sam import checks
+
 Item = TypeVar("Item")
 
 
@@ -27,6 +29,7 @@ class Buckets(Generic[Item]):
         length: Callable[[Item], int],
         ratio: float = 1.1,
     ) -> None:
+        checks.number("ratio", ratio, "[1, inf)")
         lengths = np.array([length(item) for item in items])
         order = np.argsort(lengths, kind="stable")
         self._items = [items[each] for each in order]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -56,13 +55,13 @@ class Curriculum:
             checks.positive_sizes(end=self.end)
             if self.end < self.start:
                 raise ValueError(f"end: got {self.end}, expected at least start={self.start}")
-        _check_number("threshold", self.threshold, "above 0", lambda number: number > 0)
-        _check_number("growth", self.growth, "of at least 1", lambda number: number >= 1)
-        if self.increment:
+        checks.number("threshold", self.threshold, "(0, inf)")
+        checks.number("growth", self.growth, "[1, 1000]")
+        if self.increment != 0:
             checks.positive_sizes(increment=self.increment)
         elif self.growth == 1:
             raise ValueError(f"growth: got {self.growth}, expected above 1, as increment=0")
-        _check_number("hardest", self.hardest, "in [0, 1]", lambda number: 0 <= number <= 1)
+        checks.number("hardest", self.hardest, "[0, 1]")
 
     def begin(self) -> Progress:
         return Progress(self.start)
@@ -84,10 +83,3 @@ class Curriculum:
     def _beyond(self, highest: int) -> int:
         grown = max(math.ceil(highest * self.growth), highest + self.increment)
         return grown if self.end is None else min(grown, self.end)
-
-
-def _check_number(name: str, value: object, which: str, fits: Callable[[float], bool]) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name}: got {value!r}, expected a number {which}")
-    if not (math.isfinite(value) and fits(value)):
-        raise ValueError(f"{name}: got {value}, expected a finite number {which}")

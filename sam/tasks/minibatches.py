@@ -44,8 +44,7 @@ class Minibatches(IterableDataset[Episode]):
     ) -> None:
         checks.positive_sizes(batch_size=batch_size)
         _check_shard(shard, batch_size)
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed: got {seed!r}, expected an integer in [0, 2^32)")
+        checks.integer("seed", seed, 0, 2**32 - 1)
         self.task, self.batch_size, self.shard = task, batch_size, shard
         self.curriculum = _within(curriculum, task)
         self.progress = None if self.curriculum is None else self.curriculum.begin()
@@ -114,8 +113,7 @@ def _within(curriculum: Curriculum | None, task: Task) -> Curriculum | None:
 def _check_shard(shard: tuple[int, int], batch_size: int) -> None:
     rank, world = shard
     checks.positive_sizes(world=world)
-    if not isinstance(rank, int) or not 0 <= rank < world:
-        raise ValueError(f"shard: got rank {rank!r}, expected an integer in [0, world={world})")
+    checks.integer("rank", rank, 0, world - 1)
     if batch_size % world:
         raise ValueError(f"batch_size: got {batch_size}, expected a multiple of world={world}")
 

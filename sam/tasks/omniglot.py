@@ -72,8 +72,8 @@ class Omniglot(ClassTask):
                 f"max_characters: got {self.max_characters}, expected at most "
                 f"labels={self.labels}, as an episode's labels are distinct"
             )
-        _check_between("max_rotation", self.max_rotation, 0, 45)
-        _check_between("max_stretch", self.max_stretch, 1, 2)
+        checks.number("max_rotation", self.max_rotation, "[0, 45]")
+        checks.number("max_stretch", self.max_stretch, "[1, 2]")
         if not isinstance(self.data_dir, str | None):
             raise TypeError(f"data_dir: got {self.data_dir!r}, expected a string or None")
 
@@ -184,13 +184,6 @@ class Omniglot(ClassTask):
             angles * math.radians(self.max_rotation),
             torch.stack(stretches, -1).mul(math.log(self.max_stretch)).exp(),
         ).view_as(images)
-
-
-def _check_between(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: got {value!r}, expected a number")
-    if not least <= value <= most:
-        raise ValueError(f"{name}: got {value}, expected {least} to {most}")
 
 
 @functools.cache

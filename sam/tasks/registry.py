@@ -23,7 +23,7 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def build(name: str, **settings: object) -> Task:
+def build(name: str, /, **settings: object) -> Task:
     """The task of that name (`TASKS` lists them), with its class's keyword arguments.
 
     Raises ValueError for an unknown name, TypeError for a setting that the task does not have.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from sam.training.metrics import INSTALL
+from sam.training.board import INSTALL
 from sam.training.trainer import Step, Trainer
 
 UPDATE_EVERY = 10  # minibatches

@@ -13,12 +13,15 @@ from torch import Tensor
 import ann_backends
 import sam
 from sam import checks
-from sam.models import RecurrentModel
+from sam.models import RecurrentModel, settings_of
 from sam.tasks import TASKS, Curriculum, Task
+from sam.training import plain
 
 # torch's generators tell seeds apart by their lowest 32 bits alone; the upper half of those is for
 # what is held out.
 SEEDS = 1 << 31
+
+MOST_THREADS = 1024
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -45,9 +48,9 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         checks.one_of("optimizer.name", self.name, OPTIMIZERS)
-        _positive("optimizer.learning_rate", self.learning_rate)
-        _positive("optimizer.clip_norm", self.clip_norm)
-        _number("optimizer.cooldown", self.cooldown, "in [0, 1]", lambda share: 0 <= share <= 1)
+        checks.number("optimizer.learning_rate", self.learning_rate, "(0, inf)")
+        checks.number("optimizer.clip_norm", self.clip_norm, "(0, inf)")
+        checks.number("optimizer.cooldown", self.cooldown, "[0, 1]")
         _table("optimizer.options", self.options)
         known = list(inspect.signature(OPTIMIZERS[self.name]).parameters)[2:]  # params, lr
         _known("optimizer.options", self.options, known)
@@ -101,23 +104,30 @@ class RunSettings:
         checks.one_of("model", self.model, sam.MODELS)
         checks.one_of("task", self.task, TASKS)
         if not isinstance(self.name, str):
-            raise TypeError(f"name: got {self.name!r}, expected a string")
+            raise TypeError(f"name: got {checks.shown(self.name)}, expected a string")
         for name in ("model_settings", "task_settings"):
             _table(name, getattr(self, name))
         for name, kind in (("optimizer", OptimizerSettings), ("curriculum", Curriculum | None)):
             if not isinstance(getattr(self, name), kind):
-                raise TypeError(f"{name}: got {getattr(self, name)!r}, expected its settings")
-        checks.positive_sizes(
-            batch_size=self.batch_size, threads=self.threads, sequences=self.sequences
-        )
+                raise TypeError(
+                    f"{name}: got {checks.shown(getattr(self, name))}, expected its settings"
+                )
+        checks.positive_sizes(batch_size=self.batch_size, sequences=self.sequences)
+        checks.integer("threads", self.threads, 1, MOST_THREADS)
         check_seed(self.seed)
         self._check_budget()
-        for size in ("input_size", "output_size", "batch_first"):
-            if size in self.model_settings:
-                raise ValueError(f"model_settings.{size}: got one, expected the task to say it")
+        self._check_model(self.model_settings)
         if not isinstance(self.evaluate, (tuple, list)):
-            raise TypeError(f"evaluate: got {self.evaluate!r}, expected a list of levels")
+            raise TypeError(
+                f"evaluate: got {checks.shown(self.evaluate)}, expected a list of levels"
+            )
         check_levels("evaluate", self.evaluate, self.build_task())
+
+    def _check_model(self, own: Mapping[str, Any]) -> None:
+        checks.settings_of(self.model, own, settings_of(sam.MODELS[self.model]))
+        for size in ("input_size", "output_size", "batch_first"):
+            if size in own:
+                raise ValueError(f"model_settings.{size}: got one, expected the task to say it")
 
     def _check_budget(self) -> None:
         if self.episodes is None and self.minutes is None:
@@ -129,7 +139,18 @@ class RunSettings:
                 f"optimizer.cooldown: got {self.optimizer.cooldown}, expected episodes as well"
             )
         if self.minutes is not None:
-            _positive("minutes", self.minutes)
+            checks.number("minutes", self.minutes, "(0, inf)")
+
+    @property
+    def rounding(self) -> str:
+        """What becomes of a budget that is no whole number of minibatches, "" of one that is."""
+        if not self.episodes or not self.episodes % self.batch_size:
+            return ""
+        minibatches = -(-self.episodes // self.batch_size)
+        return (
+            f"episodes: {self.episodes:,} is no multiple of batch_size={self.batch_size}, so "
+            f"{minibatches * self.batch_size:,} are trained on, in {minibatches:,} minibatches"
+        )
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> Self:
@@ -137,6 +158,7 @@ class RunSettings:
 
         Raises ValueError or TypeError for what is unknown, missing or out of range.
         """
+        plain.check("", mapping)
         values = dict(mapping)
         _known("settings", values, [field.name for field in dataclasses.fields(cls)])
         for name in ("model", "task"):
@@ -153,8 +175,7 @@ class RunSettings:
     def as_mapping(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers; `of` takes them back."""
         return {
-            field.name: plain(field.name, getattr(self, field.name))
-            for field in dataclasses.fields(self)
+            field.name: plain.plain(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
 
     def build_task(self) -> Task:
@@ -162,6 +183,7 @@ class RunSettings:
 
     def build_model(self, **changes: Any) -> RecurrentModel:
         """The model at its start, drawn from torch's generator; changes: to `model_settings`."""
+        self._check_model(changes)
         task = self.build_task()
         own = {**self.model_settings, **changes}
         if isinstance(own.get("ann"), Mapping):
@@ -182,7 +204,7 @@ class RunSettings:
         free = {"name", "minutes", "evaluate", "sequences"}
         if not self.optimizer.cooldown:  # else it follows from the budget
             free.add("episodes")
-        own, theirs = flat(self.as_mapping()), flat(other.as_mapping())
+        own, theirs = plain.flat(self.as_mapping()), plain.flat(other.as_mapping())
         return {
             name: (own.get(name), theirs.get(name))
             for name in own | theirs
@@ -193,9 +215,9 @@ class RunSettings:
 def check_seed(seed: object) -> None:
     """Raises TypeError or ValueError if it is no seed of a run, or of what is held out."""
     if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed: got {seed!r}, expected an integer in [0, 2^31)")
+        raise TypeError(f"seed: got {checks.shown(seed)}, expected an integer in [0, 2^31)")
     if not 0 <= seed < SEEDS:
-        raise ValueError(f"seed: got {seed}, expected an integer in [0, 2^31)")
+        raise ValueError(f"seed: got {checks.shown(seed)}, expected an integer in [0, 2^31)")
 
 
 def check_levels(name: str, levels: Iterable[int], task: Task) -> None:
@@ -204,34 +226,6 @@ def check_levels(name: str, levels: Iterable[int], task: Task) -> None:
         checks.positive_sizes(**{name: level})
         if task.level_limit is not None and level > task.level_limit:
             raise ValueError(f"{name}: got {level}, expected at most {task.level_limit} of {task}")
-
-
-def plain(name: str, value: Any) -> Any:
-    """A setting as dicts, lists, strings and numbers, such as JSON and checkpoints hold.
-
-    Raises TypeError, naming it, if it cannot be written so.
-    """
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [plain(name, each) for each in value]
-    if isinstance(value, Mapping):
-        return {key: plain(f"{name}.{key}", each) for key, each in value.items()}
-    if isinstance(value, (OptimizerSettings, Curriculum, ann_backends.Settings)):
-        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        chosen = {"name": value.name} if isinstance(value, ann_backends.Settings) else {}
-        return chosen | plain(name, own)
-    raise TypeError(f"{name}: got {value!r}, expected a number, string, list or table")
-
-
-def flat(mapping: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Tables within a mapping, unfolded: {"a": {"b": 1}} is {"a.b": 1}."""
-    unfolded: dict[str, Any] = {}
-    for name, value in mapping.items():
-        unfolded |= (
-            flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
-        )
-    return unfolded
 
 
 def _index(table: Mapping[str, Any]) -> ann_backends.Settings:
@@ -244,8 +238,8 @@ def _index(table: Mapping[str, Any]) -> ann_backends.Settings:
 
 def _table(name: str, value: object) -> None:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name}: got {value!r}, expected a table of settings")
-    plain(name, value)
+        raise TypeError(f"{name}: got {checks.shown(value)}, expected a table of settings")
+    plain.check(name, value)
 
 
 def _nested(name: str, value: Any, kind: Callable[..., Any]) -> Any:
@@ -259,14 +253,3 @@ def _nested(name: str, value: Any, kind: Callable[..., Any]) -> Any:
 def _known(name: str, values: Iterable[str], known: Iterable[str]) -> None:
     for each in values:
         checks.one_of(name, each, known)
-
-
-def _positive(name: str, value: object) -> None:
-    _number(name, value, "above 0", lambda number: 0 < number < float("inf"))
-
-
-def _number(name: str, value: object, which: str, fits: Callable[[float], bool]) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name}: got {value!r}, expected a number {which}")
-    if not fits(value):
-        raise ValueError(f"{name}: got {value}, expected a number {which}")

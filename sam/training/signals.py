@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,23 +13,25 @@ from types import FrameType
 class StopWish:
     """`number` is that of the signal which asked to stop, 0 while none has."""
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, words: str = "") -> None:
+        self.number, self._words = 0, words
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self.number:  # asked twice: at once
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.number = number
+        with contextlib.suppress(OSError):  # not by `print`, which may be under way
+            os.write(2, self._words.encode())
 
 
 @contextlib.contextmanager
-def stop_wishes() -> Iterator[StopWish]:
+def stop_wishes(words: str = "") -> Iterator[StopWish]:
     """Within, the first Ctrl-C or SIGTERM is only noted; the second ends what is going on.
 
-    It raises KeyboardInterrupt, or SystemExit. Outside the main thread, where Python hands out no
-    signals, none is ever noted.
+    words: for standard error when the first comes. The second raises KeyboardInterrupt, or
+    SystemExit. Outside the main thread, where Python hands out no signals, none is ever noted.
     """
-    wish = StopWish()
+    wish = StopWish(words)
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return

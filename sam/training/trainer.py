@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -155,15 +156,19 @@ class Trainer:
             "seconds_of": {"data": self.data_seconds, "model": self.model_seconds},
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any], overrides: Collection[str] = ()) -> None:
         """Go on from what `state` gave; after an error this trainer is not to be used.
 
+        overrides: the settings that may be others than in `state`, and then count instead.
         Raises ValueError if that was of a run with other settings, CheckpointError if it is none.
         """
-        check_same_run(self.settings, state)
+        check_same_run(self.settings, state, overrides)
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if overrides:
+                for group in self.optimizer.param_groups:
+                    group.update(self.settings.optimizer.options)
             self.minibatches.load_state_dict(state["minibatches"])
             torch.set_rng_state(state["random"])
             self.minibatch, self.seconds = int(state["minibatch"]), float(state["seconds"])
@@ -175,6 +180,18 @@ class Trainer:
                 f"checkpoint: got parts that do not belong together, expected those of a run "
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with another model's parameters; ValueError if they do not fit this one's."""
+        try:
+            self.model.load_state_dict(weights)
+        except Exception as error:
+            raise ValueError(
+                "got parameters of another model, expected those of one with the same sizes "
+                f"({' '.join(str(error).split())})"
+            ) from error
+        if not self.is_finite:
+            raise ValueError("got NaN or infinite parameters, expected finite ones")
 
 
 def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:
@@ -190,12 +207,21 @@ def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:
     return norm
 
 
-def check_same_run(settings: RunSettings, state: dict[str, Any]) -> None:
-    """Raises ValueError, naming what differs, if a checkpoint is of a run of other settings."""
+def check_same_run(
+    settings: RunSettings, state: dict[str, Any], overrides: Collection[str] = ()
+) -> None:
+    """Raises ValueError, naming what differs, if a checkpoint is of a run of other settings.
+
+    overrides: settings, or tables of them, that may differ.
+    """
     if not isinstance(state.get("settings"), dict):
         raise CheckpointError("checkpoint: got one without settings, expected those of its run")
     theirs = RunSettings.of(state["settings"])
-    changed = settings.changes(theirs)
+    changed = {
+        name: both
+        for name, both in settings.changes(theirs).items()
+        if not any(f"{name}.".startswith(f"{each}.") for each in overrides)
+    }
     if changed:
         came = ", ".join(f"{name}={own!r}" for name, (own, _) in changed.items())
         expected = ", ".join(f"{name}={other!r}" for name, (_, other) in changed.items())

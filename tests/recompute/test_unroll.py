@@ -234,7 +234,7 @@ def test_too_small_a_budget_says_what_works():
         ({"checkpoint": "sqrt"}, "checkpoint: got 'sqrt', expected 'dp' or None"),
         ({"checkpoint": "dp"}, "checkpoint_mib: got None, expected a number of MiB"),
         ({"checkpoint_mib": 1.0}, "checkpoint_mib: got 1.0, expected None without"),
-        ({"checkpoint": "dp", "checkpoint_mib": 0}, "checkpoint_mib: got 0, expected .* above 0"),
+        ({"checkpoint": "dp", "checkpoint_mib": 0}, "checkpoint_mib: got 0, expected a number in"),
         ({"checkpoint": "dp", "checkpoint_mib": float("nan")}, "checkpoint_mib: got nan"),
     ],
 )  # fmt: skip

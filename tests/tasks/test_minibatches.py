@@ -150,13 +150,17 @@ def test_workers_are_refused_as_they_would_repeat_each_other():
         ({"batch_size": 5, "shard": (0, 2)}, "batch_size: got 5, expected a multiple of world=2"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": 1.5}, "seed: got 1.5"),
-        ({"shard": (2, 2)}, "shard: got rank 2"),
-        ({"shard": (-1, 2)}, "shard: got rank -1"),
+        ({"seed": True}, "seed: got True"),
+        ({"seed": float("nan")}, "seed: got nan"),
+        ({"seed": 2**32}, "seed: got 4294967296"),
+        ({"shard": (False, 2)}, "rank: got False"),
+        ({"shard": (2, 2)}, "rank: got 2"),
+        ({"shard": (-1, 2)}, "rank: got -1"),
         ({"shard": (0, 0)}, "world: got 0"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         Minibatches(**{"task": COPY, "batch_size": 4, "seed": 0} | settings)
 
 

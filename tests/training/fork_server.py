@@ -102,8 +102,8 @@ def _kill_itself_at(moment, call):
             if moment == "write":  # half of the file is there
                 contents, file = arguments
                 real(contents, file)
-                file.truncate(file.tell() // 2)
-                file.flush()
+                file._file.truncate(file.size // 2)
+                file._file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **options)
 

@@ -178,6 +178,12 @@ def test_the_command_prints_a_table_and_adds_its_lines(trained, capsys):
         (["--model-set", "hidden_size=13"], "got hidden_size=13"),
         (["--model-set", "ann=kd_forrest"], "kd_forest"),
         (["--model-set", "memory=3"], "memory: not a setting"),
+        (["--model-set", "name=sam"], "name: not a setting"),
+        (["--model-set", "input_size=3"], "input_size: got one, expected the task to say it"),
+        (["--model-set", "access_threshold=nan"], "access_threshold: got nan"),
+        (["--model-set", "access_threshold=-0.5"], "access_threshold: got -0.5"),
+        (["--model-set", "one_hot_inputs=False"], "one_hot_inputs: got 'False'"),
+        (["--model-set", "seed=inf"], "seed: got inf"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(trained, capsys, arguments, match):

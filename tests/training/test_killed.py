@@ -53,7 +53,7 @@ def test_killed_at_five_random_moments(forked, tmp_path, model, curriculum, mini
 
 
 # torch.save cut in two; a whole file not yet on the disk; not yet renamed. The first files of a run
-# are run.json and metrics.jsonl.
+# are checkpoint.pt, metrics.jsonl and run.json.
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("call", [1, 2, 3, 9])
 def test_killed_while_writing(forked, tmp_path, moment, call):

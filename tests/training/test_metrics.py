@@ -1,12 +1,12 @@
 """What a run says of itself: JSON lines, TensorBoard, and a bar that moves."""
 
-import builtins
 import re
+import sys
 
 import pytest
 
 from sam.commands import main
-from sam.training import metrics, train
+from sam.training import board, json_files, train
 from sam.training.trainer import Trainer
 from tests.training.small_runs import CURRICULUM, flags, lines, settings
 
@@ -33,17 +33,17 @@ def test_lines_are_means_of_the_minibatches_since_the_last(tmp_path):
 
 def test_lines_that_are_cut_short_are_left_out_and_damaged_ones_named(tmp_path):
     path = tmp_path / "lines"
-    assert list(metrics.read(path)) == []
-    metrics.append(path, {"a": 1})
+    assert list(json_files.lines(path, {})) == []
+    json_files.append(path, {"a": 1})
     with open(path, "a") as file:
         file.write('{"a": ')
-    assert list(metrics.read(path)) == [{"a": 1}]
-    metrics.keep(path, lambda each: True)
-    metrics.append(path, {"a": 2})
-    assert list(metrics.read(path)) == [{"a": 1}, {"a": 2}]
+    assert list(json_files.lines(path, {})) == [{"a": 1}]
+    json_files.keep(path, {}, lambda each: True)
+    json_files.append(path, {"a": 2})
+    assert list(json_files.lines(path, {})) == [{"a": 1}, {"a": 2}]
     path.write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(ValueError, match=r"lines, line 2: got .*expected JSON"):
-        list(metrics.read(path))
+        list(json_files.lines(path, {}))
 
 
 def _drawn(folder):
@@ -63,15 +63,14 @@ def test_tensorboard_draws_what_the_lines_say_once(tmp_path):
     """Also where a run draws again what it drew before it was killed."""
     pytest.importorskip("tensorboard")
     run = settings(minibatches=520, curriculum=CURRICULUM)
-    board = metrics.board(tmp_path, 0)
+    drawer = board.EventFile(tmp_path, 1)
     for minibatch in (100, 200, 300):  # of a run that never came to its first checkpoint
-        board.add_scalar("loss", 77.0, minibatch)
-    board.close()
+        drawer.add_scalar("loss", 77.0, minibatch)
+    drawer.close()
     train(run, tmp_path, tensorboard=True)
-    board = metrics.board(tmp_path, 520)
-    board.add_scalar("loss", 88.0, 600)  # of one killed after its last checkpoint
-    board.flush()
-    board.close()
+    drawer = board.EventFile(tmp_path, 521)
+    drawer.add_scalar("loss", 88.0, 600)  # of one killed after its last checkpoint
+    drawer.close()
     train(run, tmp_path, tensorboard=True, resume=True)
     drawn, records = _drawn(tmp_path), lines(tmp_path / "metrics.jsonl")
     assert set(drawn) == {"loss", "cost", "errors", "level"}
@@ -96,16 +95,10 @@ def test_a_checkpoint_keeps_what_was_drawn_before_it(forked, tmp_path):
     assert [step for step, _ in _drawn(tmp_path)["loss"]] == [each["minibatch"] for each in records]
 
 
-@pytest.mark.parametrize("package", ["torch.utils.tensorboard", "tqdm"])
+@pytest.mark.parametrize("package", ["tensorboard.compat.proto.event_pb2", "tqdm"])
 def test_without_it_there_is_a_hint(tmp_path, monkeypatch, capsys, package):
-    real = builtins.__import__
-
-    def blocked(name, *arguments):
-        if name == package:
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", blocked)
+    monkeypatch.setattr("sam.commands.train.is_terminal", lambda: True)
+    monkeypatch.setitem(sys.modules, package, None)
     arguments = flags(tmp_path / "run", "--episodes", 40)
     unwanted = "--no-tensorboard" if "tensorboard" in package else "--quiet"
     assert main([each for each in arguments if each != unwanted]) == 0
@@ -115,8 +108,9 @@ def test_without_it_there_is_a_hint(tmp_path, monkeypatch, capsys, package):
 
 
 @pytest.mark.parametrize("budget", [["--episodes", "212"], ["--minutes", "0.005"]])
-def test_the_bar_shows_loss_and_rates_and_comes_to_its_end(tmp_path, capsys, budget):
+def test_the_bar_shows_loss_and_rates_and_comes_to_its_end(tmp_path, capsys, monkeypatch, budget):
     pytest.importorskip("tqdm")
+    monkeypatch.setattr("sam.commands.train.is_terminal", lambda: True)
     arguments = [each for each in flags(tmp_path / "run", *budget) if each != "--quiet"]
     assert main(arguments) == 0
     printed = capsys.readouterr().err.split("\r")[-1]

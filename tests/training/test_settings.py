@@ -48,6 +48,30 @@ WRONG = [
     ("optimizer", {"options": {"betas": 3}}),
     ("optimizer", {"options": {"eps": "small"}}),
     ("optimizer", {"options": {"lr": 3}}),
+    ("optimizer", {"learning_rate": 10**400}),
+    ("optimizer", {"learning_rate": float("inf")}),
+    ("optimizer", {"clip_norm": float("nan")}),
+    ("optimizer", {"cooldown": float("nan")}),
+    ("optimizer", {"options": {"eps": float("nan")}}),
+    ("optimizer", {"options": {"betas": [0.9, float("nan")]}}),
+    ("minutes", float("nan")),
+    ("minutes", float("inf")),
+    ("minutes", -1),
+    ("minutes", True),
+    ("threads", 0),
+    ("threads", 10**6),
+    ("batch_size", 10**30),
+    ("model_settings", {"ann": {"name": "lsh", "tables": float("nan")}}),
+    ("model_settings", {"hidden_size": 2**64}),
+    ("model_settings", {"name": "sam"}),
+    ("task_settings", {"max_length": float("inf")}),
+    ("task_settings", {"name": "copy"}),
+    ("curriculum", {"threshold": float("nan")}),
+    ("curriculum", {"growth": float("inf")}),
+    ("curriculum", {"growth": 1e300}),
+    ("curriculum", {"increment": -1}),
+    ("curriculum", {"increment": float("nan")}),
+    ("curriculum", {"hardest": -0.1}),
     ("curriculum", True),
     ("curriculum", {"start": 0}),
 ]
@@ -58,8 +82,12 @@ def test_what_is_wrong_is_named(name, value):
     inner = [*value, name] if isinstance(value, dict) else [name]
     with pytest.raises((TypeError, ValueError), match="|".join(inner)) as raised:
         RunSettings.of(mapping() | {name: value})
-    assert "got" in str(raised.value)
-    assert "expected" in str(raised.value) or "options" in str(raised.value)
+    assert "got" in str(raised.value) or "not a setting" in str(raised.value)
+    assert (
+        "expected" in str(raised.value)
+        or "deep" in str(raised.value)
+        or "options" in str(raised.value)
+    )
 
 
 @pytest.mark.parametrize(

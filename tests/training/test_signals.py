@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM: the run is saved and stops; a second one ends it at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -50,25 +52,40 @@ def test_a_real_process_stops_by_ctrl_c_and_prints_no_traceback(tmp_path):
     """All as a user has it, with the progress bar, and twice in the end."""
     folder = tmp_path / "run"
     arguments = [each for each in flags(folder, "--minutes", 5) if each != "--quiet"]
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 80))
     process = subprocess.Popen(
         [sys.executable, "-m", "sam", *arguments, "--checkpoint-seconds", "0.1"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=end,
         text=True,
     )
+    os.close(end)
     deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").exists():
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    printed, error = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=60)
+    error = _all_of(terminal)
     assert process.returncode == 130
+    assert "Stopping as soon as" in error
     assert "Stopped by SIGINT" in printed
     assert "Traceback" not in error
     assert "loss" in error  # of the bar
+
+
+def _all_of(terminal):
+    """What was shown in a terminal that nobody has open any more."""
+    shown = b""
+    with contextlib.suppress(OSError):  # its end
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    return shown.decode()
 
 
 def test_the_first_is_a_wish_and_the_second_is_obeyed_at_once():

@@ -17,8 +17,8 @@ from sam.commands import main
 from sam.commands.study import grid, runs_of
 from sam.training import Place
 from sam.training.folder import RunFolder
+from sam.training.locks import FileLock
 from sam.training.sweeps import table
-from sam.training.sweeps.locks import FileLock
 from sam.training.sweeps.outcome import UNFINISHED
 from tests.training.small_runs import SIZES, assert_same_run, lines, mapping, settings
 
@@ -260,7 +260,7 @@ def rows_of(out, run):
 
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
     code = (
-        "import sys, pathlib; from sam.training.sweeps.locks import FileLock; "
+        "import sys, pathlib; from sam.training.locks import FileLock; "
         "print(FileLock(pathlib.Path(sys.argv[1])).take(), flush=True); sys.stdin.read()"
     )
     path = tmp_path / "lock"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sam.training.files import replacing
+from sam import checks
+from sam.training import json_files
 from sam.training.settings import RunSettings
 
 FILE = "outcome.json"
@@ -33,14 +33,17 @@ class Outcome(NamedTuple):
         return self.status in ("trained", "diverged")
 
 
+KINDS: json_files.Fields = {
+    **{"status": str, "message": str},
+    **{"minibatch": int, "episodes": int, "level": int, "seconds": float},
+}
 UNFINISHED = Outcome("unfinished")
 
 
 def write(folder: Path, settings: RunSettings, outcome: Outcome) -> None:
     """Say how the run of these settings ended."""
     contents = {**outcome._asdict(), "settings": settings.as_mapping()}
-    with replacing(folder / FILE) as file:
-        file.write((json.dumps(contents, indent=1) + "\n").encode())
+    json_files.write(folder / FILE, contents)
 
 
 def read(folder: Path, settings: RunSettings) -> Outcome:
@@ -49,14 +52,17 @@ def read(folder: Path, settings: RunSettings) -> Outcome:
     Raises ValueError if outcome.json was not written by `write`.
     """
     path = folder / FILE
-    try:
-        contents = json.loads(path.read_text())
-        same = contents.pop("settings") == settings.as_mapping()
-        return Outcome(**contents) if same else UNFINISHED
-    except FileNotFoundError:
+    if not path.exists():
         return UNFINISHED
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: got {error!r}, expected how a run ended") from error
+    contents = json_files.read(path)
+    same = contents.pop("settings", None) == settings.as_mapping()
+    for name, kind in KINDS.items():
+        value = contents.get(name)
+        if not json_files.fits(value, kind) and (kind is str or value is not None):
+            came = checks.shown(value)
+            raise ValueError(f"{path}: {name}: got {came}, expected how a run ended")
+    own: dict[str, Any] = {name: contents.get(name) for name in KINDS}
+    return Outcome(**own) if same else UNFINISHED
 
 
 def forget(folder: Path) -> None:

@@ -11,12 +11,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from sam.training.locks import FileLock
 from sam.training.loop import Result, train
 from sam.training.settings import RunSettings
 from sam.training.signals import StopWish, stop_wishes
 from sam.training.sweeps import outcome
 from sam.training.sweeps.attempt import Order
-from sam.training.sweeps.locks import FileLock
 from sam.training.sweeps.outcome import Outcome
 
 POLL_SECONDS = 0.2
@@ -29,6 +29,8 @@ def main() -> None:
     with stop_wishes() as wish:
         threading.Thread(target=_stop_with, args=(sweep, wish), daemon=True).start()
         # A process that an earlier sweep left behind may still be saving.
+        if not own.take():
+            print(f"Waiting for {own.holder()}, which trains in {folder}", flush=True)
         if not _wait_until(own.take, wish) or outcome.read(folder, settings).is_final:
             return
         try:
@@ -39,6 +41,7 @@ def main() -> None:
                     resume=True,
                     checkpoint_seconds=order.checkpoint_seconds,
                     wish=wish,
+                    lock=own,
                 )
             )
         except Exception as error:

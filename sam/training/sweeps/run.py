@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from sam import checks
+from sam.files import NotWritten
+from sam.training.locks import FileLock
 from sam.training.settings import RunSettings
 from sam.training.signals import StopWish, stop_wishes
 from sam.training.sweeps import engines, outcome, plan, table
 from sam.training.sweeps.attempt import Order, attempt
 from sam.training.sweeps.engines import Place
-from sam.training.sweeps.locks import FileLock
 from sam.training.sweeps.table import Run
 
 POLL_SECONDS = 0.2
@@ -62,6 +64,7 @@ def sweep(
     folders of their own in OUT or have other settings there, BlockingIOError if another sweep is
     at work in OUT, ImportError, with what to install, if the engine is missing.
     """
+    checks.number("checkpoint_seconds", checkpoint_seconds, "[0, inf)")
     out = Path(out).absolute()
     engines.check(place)
     folders, chosen = plan.folders(settings, out), plan.chosen(settings, only)
@@ -74,6 +77,8 @@ def sweep(
 
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out / "sweep.lock") as lock:
+        for path in out.glob("*.unfinished"):  # of a sweep that was killed
+            path.unlink()
         pending = [
             run for run in tabulate() if run.settings.name in chosen and not run.outcome.is_final
         ]
@@ -107,7 +112,7 @@ def _persistently(dispatch: Callable[[], None], say: Say) -> None:
         try:
             return dispatch()
         except Exception as error:
-            if not left:
+            if not left or isinstance(error, NotWritten):  # a full disk stays full
                 raise
             say(f"{type(error).__name__}: lost a worker; what is left is handed out again")
 
@@ -127,12 +132,10 @@ def _order(run: Run, lock: FileLock, checkpoint_seconds: float) -> Order:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[FileLock]:
     """Hold the sweep's lock, without which its runs stop."""
-    lock, until = FileLock(path), time.monotonic() + LOCK_SECONDS
+    lock = FileLock(path)
     try:
-        while not lock.take():
-            if time.monotonic() > until:
-                raise BlockingIOError(f"{path.parent}: another sweep is at work in it")
-            time.sleep(POLL_SECONDS)
+        if not lock.take_within(LOCK_SECONDS):
+            raise BlockingIOError(f"{path.parent}: another sweep is at work in it, {lock.holder()}")
         yield lock
     finally:
         lock.close()

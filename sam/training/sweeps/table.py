@@ -9,18 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sam.training import metrics
-from sam.training.files import replacing
-from sam.training.folder import RunFolder
-from sam.training.settings import RunSettings, flat
+from sam.files import replacing
+from sam.training import json_files
+from sam.training.folder import TRAINING, RunFolder
+from sam.training.plain import flat
+from sam.training.settings import RunSettings
 from sam.training.sweeps.outcome import Outcome
 
 Row = dict[str, Any]
 
 WHICH = ("name", "model", "task", "ann", "seed")
 # train_*: means over the last line of metrics.jsonl. The last ones are those of an evaluation.
-TRAINING = ("minibatches", "episodes", "train_level", "train_loss", "train_cost", "train_errors")
+TRAINED = ("minibatches", "episodes", "train_level", "train_loss", "train_cost", "train_errors")
 EVALUATION = ("level", "reads", "sequences", "loss", "cost", "errors", "chance")
+EVALUATED: json_files.Fields = {
+    **{"minibatch": int, "level": int, "reads": str, "sequences": int},
+    **dict.fromkeys(("loss", "cost", "errors", "chance"), object),
+}
 TIMES = ("name", "seed", "status", "minibatches", "seconds")
 # Not settings that a column of their own could tell more of.
 APART = {
@@ -46,7 +51,7 @@ def write(folder: Path, runs: Sequence[Run]) -> None:
     """Write table.csv, the same for the same runs wherever they ran, and times.csv."""
     runs = sorted(runs, key=lambda run: (run.settings.name, run.settings.seed))
     differing = _differing([_cells(run.settings) for run in runs])
-    columns = (*WHICH, *differing, "status", "message", *TRAINING, *EVALUATION)
+    columns = (*WHICH, *differing, "status", "message", *TRAINED, *EVALUATION)
     rows = [row for run in runs for row in _rows(run, differing)]
     _write_csv(folder / "table.csv", columns, rows)
     _write_csv(folder / "times.csv", TIMES, [_time(run) for run in runs])
@@ -57,7 +62,7 @@ def _rows(run: Run, differing: Sequence[str]) -> list[Row]:
     ann = settings.as_mapping()["model_settings"].get("ann")
     files = RunFolder(run.folder)
     cells = _cells(settings)
-    last: Row = next(reversed(list(metrics.read(files.metrics))), {})
+    last: Row = next(reversed(list(json_files.lines(files.metrics, TRAINING))), {})
     own = {
         "name": settings.name,
         "model": settings.model,
@@ -80,7 +85,7 @@ def _evaluations(path: Path, outcome: Outcome) -> list[Row]:
     """Those at the end of the budget, the last of each; not those of `python -m sam evaluate`."""
     found = {
         (each["level"], each["reads"]): each
-        for each in metrics.read(path)
+        for each in json_files.lines(path, EVALUATED)
         if each["minibatch"] == outcome.minibatch and "model_settings" not in each
     }
     return [found[key] for key in sorted(found)]

@@ -25,10 +25,11 @@ from reports import (
     tables,
     training_figures,
 )
-from reports.files import Problem, Run
-from reports.folders import Say
+from reports.files import Run
+from reports.folders import Files, Say
 from reports.records import Records
 from reports.runs import Runs
+from reports.untrusted import Problem
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def build(
     training runs to report on as well. Raises `NothingRead`, `files.NoSuchRun`, `runs.NoRuns` or
     `OSError`, and leaves what stands in `out` as it was.
     """
+    folders.check(out)
     runs, problems = files.find_runs(source)
     for problem in problems:
         complain(f"not read: {problem}")
@@ -74,11 +76,11 @@ def build(
         raise NothingRead(f"{run.path}: holds no benchmark that could be read")
     others = [other for other in runs if other is not run]
     trained, unread = learning.read(training, say, complain) if training else (None, [])
-    with folders.beside(out) as folder:
-        tasks = _write_tasks(Path(folder), trained, say)
-        all_problems = problems + malformed + wrong + unread
-        _write(Path(folder), run, frame, found, tasks, all_problems, others, say)
-        return folders.move(Path(folder), out, last="index.html")
+    written: Files = {}
+    tasks = _write_tasks(written, trained, say)
+    all_problems = problems + malformed + wrong + unread
+    _write(written, run, frame, found, tasks, all_problems, others, say)
+    return folders.put(written, out, last="index.html")
 
 
 def _nothing(source: Path, problems: list[Problem]) -> str:
@@ -87,15 +89,15 @@ def _nothing(source: Path, problems: list[Problem]) -> str:
     return f"no result file in {source}: expected {source}/<machine>/<commit>-<environment>.json"
 
 
-def _write_tasks(folder: Path, trained: Runs | None, say: Say) -> str:
-    """Write what there is on training runs; the page's sections on them."""
+def _write_tasks(written: Files, trained: Runs | None, say: Say) -> str:
+    """Add what there is on training runs; the page's sections on them."""
     if trained is None:
         return learning_page.NOT_MEASURED
-    return learning_page.sections(trained, learning.write(folder, trained, say))
+    return learning_page.sections(trained, learning.write(written, trained, say))
 
 
 def _write(
-    folder: Path,
+    written: Files,
     run: Run,
     frame: pd.DataFrame,
     found: Records,
@@ -105,7 +107,7 @@ def _write(
     say: Say,
 ) -> None:
     ratios, slopes = tables.ratios(frame), growth.slopes(frame)
-    written = {
+    made = {
         "results": frame,
         "ratios": ratios,
         "slopes": slopes,
@@ -115,16 +117,16 @@ def _write(
         "recall_over_time": found.over_time,
         "learning": found.learning,
     }
-    for name, rows in written.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
+    for name, rows in made.items():
+        written[f"{name}.csv"] = rows.to_csv(index=False).encode("utf-8")
     say(f"tables: {len(frame)} measurements, {len(ratios)} ratios, {len(slopes)} slopes")
     drawings = {}
     for name, draw in _drawn(frame, found).items():
         title = (draw.func.__doc__ or name).splitlines()[0]
-        drawings[name] = svg.save(draw(), folder, name, title)
+        drawings[name] = svg.save(draw(), name, title, written)
         say(f"drew {name}")
     report = page.Report(run, frame, ratios, slopes, found, drawings, tasks, problems, others)
-    (folder / "index.html").write_text(page.render(report), encoding="utf-8")
+    written["index.html"] = page.render(report).encode("utf-8")
 
 
 def _drawn(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:

@@ -24,9 +24,9 @@ from reports import (
     runs,
     svg,
 )
-from reports.files import Problem
-from reports.folders import Say
+from reports.folders import Files, Say
 from reports.runs import Runs
+from reports.untrusted import Problem
 
 
 def build(source: Path, out: Path, say: Say, complain: Say) -> Path:
@@ -34,12 +34,12 @@ def build(source: Path, out: Path, say: Say, complain: Say) -> Path:
 
     Returns the page. Raises `runs.NoRuns` or OSError, and leaves what stands in `out` as it was.
     """
+    folders.check(out)
     found, problems = read(source, say, complain)
-    with folders.beside(out) as folder:
-        drawings = write(Path(folder), found, say)
-        text = _page(found, drawings, problems)
-        (Path(folder) / "learning.html").write_text(text, encoding="utf-8")
-        return folders.move(Path(folder), out, last="learning.html")
+    files: Files = {}
+    drawings = write(files, found, say)
+    files["learning.html"] = _page(found, drawings, problems).encode("utf-8")
+    return folders.put(files, out, last="learning.html")
 
 
 def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
@@ -51,16 +51,16 @@ def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
     return found, problems
 
 
-def write(folder: Path, found: Runs, say: Say) -> dict[str, str]:
-    """Write tables and figures; the figures as SVG elements, by name."""
+def write(files: Files, found: Runs, say: Say) -> dict[str, str]:
+    """Add tables and figures to `files`; the figures as SVG elements, by name."""
     for name, rows in tables(found).items():
-        rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        files[f"{name}.csv"] = rows.to_csv(index=False, float_format="%.6g").encode("utf-8")
     drawings = {}
     for module in (learning_figures, omniglot_figures, babi_figures):
         for name, draw in module.FIGURES.items():
             if module.has_data(found, name):
                 title = (draw.__doc__ or name).splitlines()[0]
-                drawings[name] = svg.save(draw(found), folder, name, title)
+                drawings[name] = svg.save(draw(found), name, title, files)
                 say(f"drew {name}")
     return drawings
 

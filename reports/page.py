@@ -10,9 +10,10 @@ from importlib import resources
 import pandas as pd
 
 from reports import backend_page, facts, growth, metrics, missing, models, paper, units
-from reports.files import Problem, Run
+from reports.files import Run
 from reports.markup import table
 from reports.records import Records
+from reports.untrusted import Problem
 
 
 @dataclass(frozen=True)

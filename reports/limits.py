@@ -1,0 +1,34 @@
+"""How many different things one report has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reports.untrusted import Problem, Row, problem
+
+# Lines and panels beyond these nobody could tell apart, and drawing them would take minutes.
+MOST_VALUES = 32  # of one kind: models, indexes, memory sizes, tasks, ...
+MOST_NAMES = 256  # of training runs
+MOST_ROWS = 20_000  # of one result file's table
+
+
+def keep_few(
+    rows: Sequence[Row], names: Sequence[str], most: int, path: Path
+) -> tuple[list[Row], list[Problem]]:
+    """The rows with the first `most` different values of the fields `names` together; what is left.
+
+    Rows that lack one of the fields are kept.
+    """
+    seen: dict[tuple[object, ...], None] = {}
+    kept: list[Row] = []
+    for row in rows:
+        value = tuple(row.get(name) for name in names)
+        if None in value or value in seen or len(seen) < most:
+            seen.setdefault(value)
+            kept.append(row)
+    if len(kept) == len(rows):
+        return kept, []
+    words = " and ".join(name.replace("_", " ") for name in names)
+    more = f"{len(rows) - len(kept):,} of {len(rows):,} left out"
+    return kept, [problem(path, f"{more}: more than {most} different values of {words}")]

@@ -12,23 +12,24 @@ from matplotlib.figure import Figure
 from reports import (
     backend_figures,
     backend_tables,
+    drawing,
     figures,
     files,
     folders,
     growth,
     learning,
     learning_page,
+    lettering,
     page,
     records,
     results,
-    svg,
     tables,
     training_figures,
 )
 from reports.files import Run
 from reports.folders import Files, Say
+from reports.lettering import Lettering
 from reports.records import Records
-from reports.runs import Runs
 from reports.untrusted import Problem
 
 
@@ -76,10 +77,16 @@ def build(
         raise NothingRead(f"{run.path}: holds no benchmark that could be read")
     others = [other for other in runs if other is not run]
     trained, unread = learning.read(training, say, complain) if training else (None, [])
-    written: Files = {}
-    tasks = _write_tasks(written, trained, say)
     all_problems = problems + malformed + wrong + unread
-    _write(written, run, frame, found, tasks, all_problems, others, say)
+    letters = lettering.of((frame, *found.frames, *(trained.frames if trained else ())))
+    if letters.note:
+        complain(letters.note)
+    written: Files = {}
+    tasks = learning_page.NOT_MEASURED
+    if trained:
+        drawings = learning.write(written, trained, letters, say)
+        tasks = learning_page.sections(trained, drawings)
+    _write(written, run, frame, found, letters, tasks, all_problems, others, say)
     return folders.put(written, out, last="index.html")
 
 
@@ -89,18 +96,12 @@ def _nothing(source: Path, problems: list[Problem]) -> str:
     return f"no result file in {source}: expected {source}/<machine>/<commit>-<environment>.json"
 
 
-def _write_tasks(written: Files, trained: Runs | None, say: Say) -> str:
-    """Add what there is on training runs; the page's sections on them."""
-    if trained is None:
-        return learning_page.NOT_MEASURED
-    return learning_page.sections(trained, learning.write(written, trained, say))
-
-
 def _write(
     written: Files,
     run: Run,
     frame: pd.DataFrame,
     found: Records,
+    letters: Lettering,
     tasks: str,
     problems: list[Problem],
     others: list[Run],
@@ -120,16 +121,16 @@ def _write(
     for name, rows in made.items():
         written[f"{name}.csv"] = rows.to_csv(index=False).encode("utf-8")
     say(f"tables: {len(frame)} measurements, {len(ratios)} ratios, {len(slopes)} slopes")
-    drawings = {}
-    for name, draw in _drawn(frame, found).items():
-        title = (draw.func.__doc__ or name).splitlines()[0]
-        drawings[name] = svg.save(draw(), name, title, written)
-        say(f"drew {name}")
-    report = page.Report(run, frame, ratios, slopes, found, drawings, tasks, problems, others)
+    chosen = _chosen(letters.on(frame), found.map(letters.on))
+    titles = {name: (draw.func.__doc__ or name).splitlines()[0] for name, draw in chosen.items()}
+    drawings = drawing.draw(chosen, titles, letters, written, say)
+    report = page.Report(
+        run, frame, ratios, slopes, found, drawings, letters.note, tasks, problems, others
+    )
     written["index.html"] = page.render(report).encode("utf-8")
 
 
-def _drawn(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
+def _chosen(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
     """Every figure of asv's results, and of the records those that have anything to draw."""
     chosen = {name: partial(draw, frame) for name, draw in figures.FIGURES.items()}
     for module in (backend_figures, training_figures):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,14 @@ class Records:
     wear: pd.DataFrame
     over_time: pd.DataFrame
     learning: pd.DataFrame
+
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        return self.points, self.wear, self.over_time, self.learning
+
+    def map(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Records:
+        """The tables with a change on each."""
+        return Records(*map(change, self.frames))
 
 
 def load(folder: Path, commit: str) -> tuple[Records, list[Problem]]:

@@ -81,6 +81,15 @@ class Runs:
     evaluations: pd.DataFrame
     settings: dict[str, Settings]
 
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        return self.runs, self.lines, self.evaluations
+
+    def map(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Runs:
+        """The tables with a change on each."""
+        runs, lines, evaluations = map(change, self.frames)
+        return Runs(runs, lines, evaluations, self.settings)
+
 
 def load(folder: Path) -> tuple[Runs, list[Problem]]:
     """Every run below `folder`, and what of it cannot be read.

@@ -9,7 +9,8 @@ from reports.untrusted import Problem, Row, problem
 
 # Lines and panels beyond these nobody could tell apart, and drawing them would take minutes.
 MOST_VALUES = 32  # of one kind: models, indexes, memory sizes, tasks, ...
-MOST_NAMES = 256  # of training runs
+MOST_NAMES = 128  # of training runs
+MOST_PANELS = 12  # of one figure on asv's results
 MOST_ROWS = 20_000  # of one result file's table
 
 
@@ -20,12 +21,15 @@ def keep_few(
 
     Rows that lack one of the fields are kept.
     """
-    seen: dict[tuple[object, ...], None] = {}
+    seen: set[str] = set()
     kept: list[Row] = []
     for row in rows:
-        value = tuple(row.get(name) for name in names)
-        if None in value or value in seen or len(seen) < most:
-            seen.setdefault(value)
+        value = [row.get(name) for name in names]
+        text = str(value)
+        if None in value:
+            kept.append(row)
+        elif text in seen or len(seen) < most:
+            seen.add(text)
             kept.append(row)
     if len(kept) == len(rows):
         return kept, []

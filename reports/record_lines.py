@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     One with a "reason" stands for what was not measured.
     """
     found, problems = untrusted.lines(path, _record)
-    for names in (("backend",), ("data", "memory_size"), ("task",)):
+    for names in (("backend", "build"), ("data", "memory_size"), ("task",)):
         found, more = limits.keep_few(found, names, limits.MOST_VALUES, path)
         problems += more
     doubts = [doubt for record in found for doubt in record.pop("doubts")]
@@ -104,7 +104,13 @@ def _record(line: Record) -> Record:
     if not isinstance(measure, str) or measure not in MEASURES:
         raise Unreadable(f"no record of {', '.join(MEASURES)}")
     needed = _ABSENT if "reason" in line else MEASURES[measure]
-    record = {"measure": measure, "commit": "", "date": "", **typed(line, needed, _OPTIONAL)}
+    record = {
+        "measure": measure,
+        "commit": "",
+        "date": "",
+        "build": {},
+        **typed(line, needed, _OPTIONAL),
+    }
     if "loss" in record and len(record["minibatches"]) != len(record["loss"]):
         raise Unreadable("minibatches and loss are not of one length")
     return record | _origin(record.pop("info", {}))

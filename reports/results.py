@@ -168,7 +168,9 @@ def _combinations(name: str, params: Any, room: int) -> list[tuple[str, ...]]:
     longest = max(map(len, params), default=0)
     if metrics.of_benchmark(name) and longest > MOST_VALUES:
         raise Unreadable(f"{longest:,} values of one parameter, at most {MOST_VALUES} are drawn")
-    texts = [[shortened(value) for value in values] for values in params]
+    texts = [list(dict.fromkeys(map(shortened, values))) for values in params]
+    if list(map(len, texts)) != list(map(len, params)):
+        raise Unreadable("a parameter has one value twice")
     return list(itertools.product(*texts))
 
 

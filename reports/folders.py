@@ -30,7 +30,8 @@ def check(out: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(place))
-    if not os.access(place, os.W_OK | os.X_OK):
+    effective = os.access in os.supports_effective_ids
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
         raise PermissionError(errno.EACCES, "cannot be written to", str(place))
 
 

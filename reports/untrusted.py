@@ -217,7 +217,7 @@ def lines(
                 try:
                     row = read(_record(raw)) if raw.strip() else None
                 except Unreadable as error:
-                    if not (cut_short and raw.startswith(b"{") and not raw.endswith(b"\n")):
+                    if not (cut_short and _is_cut(raw)):
                         wrong.append(f"line {at}: {error}")
                     continue
                 if row is not None:
@@ -235,6 +235,11 @@ def named(path: Path, reasons: Sequence[str], most: int = NAMED) -> list[Problem
     more = len(reasons) - most
     said = [*reasons[:most], *([f"{more:,} more that make no sense"] if more > 0 else [])]
     return [problem(path, reason) for reason in said]
+
+
+def _is_cut(raw: bytes) -> bool:
+    """Whether a line looks as if whoever wrote it was stopped."""
+    return raw.startswith(b"{") and not raw.endswith(b"\n") and len(raw) <= MOST_BYTES_OF_LINE
 
 
 def _opened(path: Path, most: int) -> BinaryIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ examples:
   python -m reports list .asv/results
 
 exit status: 0 with a report (files that could not be read are named on stderr and in the report),
-1 without one (a report that stood there before stays as it was), 2 for a wrong command line.
+1 without one (a report that stood there before stays as it was), 2 for a wrong command line,
+130 if interrupted.
 """
 
 
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (build.NothingRead, files.NoSuchRun, runs.NoRuns, OSError) as error:
         _complain(f"no report: {error}")
         return 1
+    except KeyboardInterrupt:
+        _complain("no report: interrupted")
+        return 130
     _say(f"report: {index}")
     return 0
 
@@ -51,10 +56,19 @@ def _complain(message: str) -> None:
     _print(message, sys.stderr)
 
 
-def _print(message: str, file: TextIO) -> None:
-    """Print a line; what the terminal has no letters for, and what would steer it, as numbers."""
+def _print(message: str, file: TextIO | None) -> None:
+    """Print a line; what the terminal has no letters for, and what would steer it, as numbers.
+
+    A report does not depend on whether anyone can read how it is made.
+    """
+    if file is None:
+        return
     encoding = file.encoding or "utf-8"
-    print(visible(message).encode(encoding, "backslashreplace").decode(encoding), file=file)
+    text = visible(message).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, file=file, flush=True)
+    except OSError:  # a closed pipe, a full disk: from now on nothing is printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def _list(source: Path) -> int:

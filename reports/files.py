@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,18 @@ def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
         paths = [source]
     elif source.is_dir():
         paths = sorted({*source.glob("*.json"), *source.glob("*/*.json")})
-        paths = [path for path in paths if not (path.name in SIDE_FILES or isdir(path))]
+        paths = [path for path in paths if not (path.name in SIDE_FILES or os.path.isdir(path))]
     else:
         return [], [problem(source, "no such file or directory")]
     runs: list[Run] = []
     problems: list[Problem] = []
+    for folder in source.iterdir() if source.is_dir() else ():
+        try:
+            os.listdir(folder)
+        except PermissionError as error:
+            problems.append(problem(folder, f"cannot be listed ({error.strerror})"))
+        except OSError:
+            continue  # no folder
     side_files = _SideFiles(problems)
     for path in paths:
         try:

@@ -15,7 +15,8 @@ Say = Callable[[str], None]
 Files = dict[str, bytes]
 
 _PREFIX = ".report-"
-_READY = "ready"  # in a scratch folder: all files are there, and are being put in place
+# In a scratch folder: files being written; all of them, being put in place; what they replace.
+_NEW, _READY, _OLD = "new", "ready", "old"
 _BLOCK = 4096  # what a file takes at least
 
 
@@ -69,7 +70,7 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # not every network file system has locks
             fcntl.flock(folder, fcntl.LOCK_EX)
-            for left in target.glob(f"{_PREFIX}*"):
+            for left in filter(_is_ours, target.glob(f"{_PREFIX}*")):
                 # Pages last, as above.
                 paths = sorted((left / _READY).glob("*"), key=lambda path: path.suffix == ".html")
                 for path in paths:
@@ -78,6 +79,11 @@ def _alone(target: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a scratch folder, by all that is in it."""
+    return not folder.is_symlink() and {*os.listdir(folder)} <= {_NEW, _READY, _OLD}
 
 
 @contextlib.contextmanager
@@ -117,7 +123,7 @@ def _no_room(files: Mapping[str, bytes], target: Path) -> NoRoom:
 
 def _write(files: Mapping[str, bytes], scratch: Path) -> Path:
     """The folder with all files, which has this name only once they are complete."""
-    new, ready = scratch / "new", scratch / _READY
+    new, ready = scratch / _NEW, scratch / _READY
     new.mkdir()
     for name, content in files.items():
         (new / name).write_bytes(content)
@@ -126,7 +132,7 @@ def _write(files: Mapping[str, bytes], scratch: Path) -> Path:
 
 def _exchange(ready: Path, target: Path, scratch: Path, names: list[str]) -> None:
     """Move file by file; if one cannot be moved, all are as they were."""
-    old = scratch / "old"
+    old = scratch / _OLD
     old.mkdir()
     begun = []
     try:
@@ -150,5 +156,5 @@ def _keep(path: Path, aside: Path) -> None:
         return
     try:
         os.link(path, aside, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):
         os.rename(path, aside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reports.untrusted import Problem, Row, problem
@@ -11,6 +11,8 @@ from reports.untrusted import Problem, Row, problem
 MOST_VALUES = 32  # of one kind: models, indexes, memory sizes, tasks, ...
 MOST_NAMES = 128  # of training runs
 MOST_PANELS = 12  # of one figure on asv's results
+MOST_POINTS = 200_000  # of all curves of one file
+MOST_EVALUATIONS = 2_000  # of one training run
 MOST_ROWS = 20_000  # of one result file's table
 
 
@@ -36,3 +38,16 @@ def keep_few(
     words = " and ".join(name.replace("_", " ") for name in names)
     more = f"{len(rows) - len(kept):,} of {len(rows):,} left out"
     return kept, [problem(path, f"{more}: more than {most} different values of {words}")]
+
+
+def keep_first(
+    rows: Sequence[Row], size: Callable[[Row], int], most: int, path: Path
+) -> tuple[list[Row], list[Problem]]:
+    """As many rows, from the first on, as have together at most the size `most`; what is left."""
+    total = 0
+    for number, row in enumerate(rows):
+        total += size(row)
+        if total > most:
+            reason = f"{len(rows) - number:,} of {len(rows):,} left out: there is room for {most:,}"
+            return list(rows[:number]), [problem(path, reason)]
+    return list(rows), []

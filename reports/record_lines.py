@@ -27,7 +27,6 @@ from reports.untrusted import (
 )
 
 Record = dict[str, Any]
-MOST_POINTS = 100_000  # of a curve
 COSTS = ("search_us", "search_q25_us", "search_q75_us", "update_us", "update_median_us")
 
 
@@ -41,8 +40,16 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     for names in (("backend", "build"), ("data", "memory_size"), ("task",)):
         found, more = limits.keep_few(found, names, limits.MOST_VALUES, path)
         problems += more
+    found, many = limits.keep_first(found, _size, limits.MOST_POINTS, path)
+    found, more = limits.keep_first(found, lambda record: 1, limits.MOST_ROWS, path)
+    problems += many + more
     doubts = [doubt for record in found for doubt in record.pop("doubts")]
     return found, problems + untrusted.named(path, doubts)
+
+
+def _size(record: Record) -> int:
+    """How many points a record has in figures, beside its own."""
+    return len(record.get("loss", ())) + len(record.get("recall_over_time", ()))
 
 
 def _settings(value: Any) -> Record:
@@ -77,8 +84,8 @@ MEASURES: dict[str, dict[str, Kind]] = {
     },
     "learning": {
         **dict.fromkeys(("backend", "task"), NAME),
-        "minibatches": list_of(COUNT, MOST_POINTS),
-        "loss": list_of(NUMBER, MOST_POINTS),
+        "minibatches": list_of(COUNT, limits.MOST_POINTS),
+        "loss": list_of(NUMBER, limits.MOST_POINTS),
     },
 }
 _OPTIONAL: dict[str, Kind] = {
@@ -89,7 +96,7 @@ _OPTIONAL: dict[str, Kind] = {
     **dict.fromkeys(COSTS, AMOUNT),
     **dict.fromkeys(("build_s", "bytes_per_row", "times_overwritten"), AMOUNT),
     **dict.fromkeys(("updated_rows", "rebuilds"), COUNT),
-    "recall_over_time": list_of(SHARE, MOST_POINTS),
+    "recall_over_time": list_of(SHARE, limits.MOST_POINTS),
     "info": TABLE,
     "seed": SEED,
     **dict.fromkeys(("wrong_bits", "seconds"), AMOUNT),

@@ -138,6 +138,8 @@ def _benchmark_rows(
     except Unreadable as error:
         doubts.append(f"benchmarks.json: {error}")
     if not values and not ran:
+        if room < 1:
+            raise Unreadable(f"a table has {MOST_ROWS:,} rows")
         return [{**common, **not_run}], doubts
     for key, outcome in values.items():
         row = {**common, **_parameters(name, entry, key), **outcome}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,8 @@ def load(folder: Path) -> tuple[Runs, list[Problem]]:
 
     Of runs with one name and seed the longest is taken. Raises `NoRuns` if there is none.
     """
-    paths = sorted(path.parent for path in folder.rglob("run.json"))
-    tables, problems = _Tables([], [], []), []
+    paths, problems = _folders(folder)
+    tables = _Tables([], [], [])
     settings: dict[str, Settings] = {}
     for path in paths:
         try:
@@ -120,6 +121,18 @@ def load(folder: Path) -> tuple[Runs, list[Problem]]:
         evaluations=_table(tables.evaluations, EVALUATION_COLUMNS, kept),
         settings={run: own for run, own in settings.items() if run in kept},
     ), problems
+
+
+def _folders(top: Path) -> tuple[list[Path], list[Problem]]:
+    """The folders of runs below `top`, and those that cannot be looked into."""
+    problems: list[Problem] = []
+
+    def closed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            problems.append(problem(error.filename, f"cannot be listed ({error.strerror})"))
+
+    found = [Path(path) for path, _, names in os.walk(top, onerror=closed) if "run.json" in names]
+    return sorted(found), problems
 
 
 def of_tasks(found: Runs, wanted: Callable[[str], bool]) -> Runs:
@@ -185,8 +198,11 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
         }
     )
     tables.lines.extend(which | line for line in lines)
-    tables.evaluations.extend(which | record for record in _last(evaluations))
-    return [*problems, *wrong, *odd]
+    latest, many = limits.keep_first(
+        _last(evaluations), lambda row: 1, limits.MOST_EVALUATIONS, path / "evaluation.jsonl"
+    )
+    tables.evaluations.extend(which | record for record in latest)
+    return [*problems, *wrong, *odd, *many]
 
 
 def _is_done(settings: Settings, evaluations: list[Row]) -> bool:

@@ -18,7 +18,8 @@ from reports.text import LONGEST_NAME, got, shortened, visible
 Row = dict[str, Any]
 
 # Of a file with one JSON value, of a file of lines, and of one line.
-MOST_BYTES, MOST_BYTES_OF_LINES, MOST_BYTES_OF_LINE = 2**25, 2**28, 2**23
+MOST_BYTES, MOST_BYTES_OF_LINES, MOST_BYTES_OF_LINE = 2**25, 2**27, 2**23
+MOST_LINES = 300_000
 MOST_VALUES = 2_000_000
 DEEPEST = 32
 NAMED = 5  # of a file's lines that cannot be read; the others are counted
@@ -214,6 +215,9 @@ def lines(
     try:
         with _opened(path, MOST_BYTES_OF_LINES) as file:
             for at, raw in enumerate(_pieces(file), start=1):
+                if at > MOST_LINES:
+                    wrong.append(f"longer than {MOST_LINES:,} lines: the others are left out")
+                    break
                 try:
                     row = read(_record(raw)) if raw.strip() else None
                 except Unreadable as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -19,6 +18,7 @@ import pytest
 from reports import folders
 from reports.__main__ import main
 from tests.reports import reports_factory as factory
+from tests.reports import runs_factory, users
 
 NEW = {"index.html": b"new page", "a.csv": b"new a", "b.csv": b"new b"}
 OLD = {"index.html": b"old page", "a.csv": b"old a", "notes.txt": b"mine"}
@@ -56,29 +56,10 @@ def _umask() -> int:
     return mask
 
 
-@contextlib.contextmanager
-def nobody() -> Iterator[None]:
-    """As a user whom modes of files concern, which root is not."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that any user can reach."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            path.chmod(0o700)
-    shutil.rmtree(folder)
+    with users.public_folder() as folder:
+        yield folder
 
 
 def test_a_writable_folder_in_a_read_only_parent_is_written(public: Path) -> None:
@@ -86,7 +67,7 @@ def test_a_writable_folder_in_a_read_only_parent_is_written(public: Path) -> Non
     out.mkdir(parents=True)
     out.chmod(0o777)
     out.parent.chmod(0o555)
-    with nobody():
+    with users.nobody():
         folders.put(NEW, out, "index.html")
     assert contents(out) == NEW
 
@@ -99,7 +80,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
     (out / "index.html").write_text("old")
     out.chmod(0o555)
     for place in (out, out / "new" / "folder"):
-        with nobody():
+        with users.nobody():
             assert main(["build", str(public / "gone"), "--out", str(place)]) == 1
             assert main(["learning", str(public / "gone"), "--out", str(place)]) == 1
         said = capsys.readouterr()
@@ -289,6 +270,56 @@ def test_what_a_killed_process_left_is_put_in_place_by_the_next(out: Path) -> No
     folders.put({"c.csv": b"c"}, out, "c.csv")
     killed = {name: f"killed {name}".encode() for name in NEW}
     assert contents(out) == OLD | killed | {"c.csv": b"c"}
+
+
+def test_a_folder_of_the_user_s_that_is_called_alike_is_left_alone(out: Path) -> None:
+    (out / ".report-mine").mkdir()
+    (out / ".report-mine" / "notes").write_text("mine")
+    (out / ".report-file").write_text("mine")
+    (out / ".report-link").symlink_to(out / "elsewhere")
+    (out / ".report-empty1").mkdir()  # of a process that was killed before it wrote anything
+    folders.put(NEW, out, "index.html")
+    assert (out / ".report-mine" / "notes").read_text() == "mine"
+    assert sorted(path.name for path in out.glob(".report-*")) == [
+        ".report-file",
+        ".report-link",
+        ".report-mine",
+    ]
+
+
+@pytest.mark.parametrize("stdout", ["closed", "pipe", "full", "ascii"])
+def test_a_report_does_not_depend_on_who_reads_how_it_is_made(tmp_path: Path, stdout: str) -> None:
+    runs_factory.write(
+        tmp_path / "runs" / "中",
+        runs_factory.settings("中", "babi"),  # of which there is no figure without evaluations
+        [],
+    )
+    (tmp_path / "runs" / "bad 中").mkdir()
+    (tmp_path / "runs" / "bad 中" / "run.json").write_text("{")
+    made = f"{sys.executable} -m reports learning {tmp_path / 'runs'} --out {tmp_path / 'out'}"
+    ends = {"closed": ">&- 2>&-", "pipe": "2>&1 | true", "full": ">/dev/full", "ascii": ""}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{made} {ends[stdout]}"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Error" not in done.stderr
+    assert (tmp_path / "out" / "learning.html").exists()
+    if stdout == "ascii":
+        assert b"bad \\u4e2d/run.json: not valid JSON" in done.stderr
+
+
+def test_an_interrupt_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folders, "check", interrupted)
+    assert main(["build", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "no report: interrupted\n"
 
 
 def test_two_at_once_leave_one_of_the_two_reports(out: Path) -> None:

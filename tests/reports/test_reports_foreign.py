@@ -18,7 +18,7 @@ import pytest
 
 from reports import drawing, files, records, results, runs
 from reports.__main__ import main
-from tests.reports import records_factory, runs_factory
+from tests.reports import records_factory, runs_factory, users
 from tests.reports import reports_factory as factory
 
 POINT = records_factory.point("exact", 1.0, 100.0)
@@ -191,6 +191,23 @@ def test_what_is_no_file_is_named_and_a_locked_one_too(
     for name, words in (("pipe", "not a regular"), ("zero", "not a regular"), ("gone", "no such")):
         assert f"{name}.json</code>: {words} file" in page
     assert measured(source) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_named() -> None:
+    with users.public_folder() as top:
+        factory.write(top / "box", factory.result({factory.PEAK: PEAK}))
+        runs_factory.write(top / "runs" / "a", TASKS, runs_factory.lines([1.0]))
+        for folder in (top / "closed", top / "runs" / "closed"):
+            folder.mkdir()
+            folder.chmod(0)
+        with users.nobody():
+            found, problems = files.find_runs(top)
+            trained, more = runs.load(top / "runs")
+        assert (len(found), len(trained.runs)) == (1, 1)
+        assert [(problem.path, problem.reason) for problem in problems + more] == [
+            (str(top / "closed"), "cannot be listed (Permission denied)"),
+            (str(top / "runs" / "closed"), "cannot be listed (Permission denied)"),
+        ]
 
 
 LINES: dict[str, tuple[dict[str, Any], str]] = {

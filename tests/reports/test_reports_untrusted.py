@@ -105,7 +105,7 @@ def test_only_regular_files_of_bounded_length_are_read(tmp_path: Path) -> None:
     with pytest.raises(untrusted.Missing):
         untrusted.load(tmp_path / "gone.json")
     (problem,) = untrusted.lines(tmp_path / "long.json", dict)[1]
-    assert "at most 268,435,456 are read" in problem.reason
+    assert "at most 134,217,728 are read" in problem.reason
     assert untrusted.lines(tmp_path / "gone.json", dict) == ([], [])
 
 
@@ -150,6 +150,25 @@ def test_of_too_many_different_values_the_first_are_kept(tmp_path: Path) -> None
     kept, (problem,) = limits.keep_few(rows, ("a", "b"), 3, tmp_path)
     assert kept == [row for row in rows[:70] if row["a"] < 3 and rows.index(row) < 3] + [{"a": 1}]
     assert problem.reason == "55 of 71 left out: more than 3 different values of a and b"
+
+
+def test_of_too_many_rows_the_first_are_kept(tmp_path: Path) -> None:
+    rows = [{"loss": [1.0] * 10} for _ in range(5)]
+    assert limits.keep_first(rows, lambda row: len(row["loss"]), 50, tmp_path) == (rows, [])
+    kept, (problem,) = limits.keep_first(rows, lambda row: len(row["loss"]), 49, tmp_path)
+    assert kept == rows[:4]
+    assert problem.reason == "1 of 5 left out: there is room for 49"
+
+
+def test_of_very_many_lines_the_first_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untrusted, "MOST_LINES", 3)
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"a": 1}\n' * 4)
+    found, (problem,) = untrusted.lines(path, dict)
+    assert found == [{"a": 1}] * 3
+    assert problem.reason == "longer than 3 lines: the others are left out"
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,9 @@ def _no_room(files: Mapping[str, bytes], target: Path) -> NoRoom:
     place = target
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
-    return NoRoom(
-        f"{target}: no space left on device: needs {_needed(files):,} bytes, {free:,} are free"
-    )
+    needed, free = _needed(files), shutil.disk_usage(place).free
+    words = f"{target}: no space left on device: needs {needed:,} bytes, {free:,} are free"
+    return NoRoom(words if free < needed else f"{words} (a quota, or no room for more files)")
 
 
 def _write(files: Mapping[str, bytes], scratch: Path) -> Path:

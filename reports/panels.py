@@ -21,7 +21,7 @@ TITLE_SIZE = 9.0
 WIDTH, NARROWEST, WIDEST = 11.0, 1.8, 4.6
 # Of an entry of the legend: beside its text, and per letter.
 INCHES_PER_NAME, INCHES_PER_LETTER, INCHES_PER_LINE = 0.6, 0.07, 0.2
-MOST_LINES = 4
+MOST_LINES = 8
 # Of a title, in letters. An escaped dollar sign stays in one piece.
 LONGEST_LINE = 36
 _PIECES = re.compile(r"(?:\\\$|.){1,22}")

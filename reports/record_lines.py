@@ -37,17 +37,23 @@ def read(path: Path) -> tuple[list[Record], list[Problem]]:
     One with a "reason" stands for what was not measured.
     """
     found, problems = untrusted.lines(path, _record)
-    for names in (("backend", "build"), ("data", "memory_size"), ("task",)):
-        found, more = limits.keep_few(found, names, limits.MOST_VALUES, path)
-        problems += more
-    found, many = limits.keep_first(found, _size, limits.MOST_POINTS, path)
-    found, more = limits.keep_first(found, lambda record: 1, limits.MOST_ROWS, path)
-    problems += many + more
     doubts = [doubt for record in found for doubt in record.pop("doubts")]
     return found, problems + untrusted.named(path, doubts)
 
 
-def _size(record: Record) -> int:
+def within_limits(records: list[Record], path: Path) -> tuple[list[Record], list[Problem]]:
+    """Of one measure's records those that a report has room for, and what is left out."""
+    problems: list[Problem] = []
+    for names in (("backend", "build"), ("data", "memory_size"), ("task",)):
+        records, more = limits.keep_few(records, names, limits.MOST_VALUES, path)
+        problems += more
+    for size, most in ((_points, limits.MOST_POINTS), (lambda record: 1, limits.MOST_ROWS)):
+        records, more = limits.keep_first(records, size, most, path)
+        problems += more
+    return records, problems
+
+
+def _points(record: Record) -> int:
     """How many points a record has in figures, beside its own."""
     return len(record.get("loss", ())) + len(record.get("recall_over_time", ()))
 

@@ -98,10 +98,11 @@ def load(folder: Path, commit: str) -> tuple[Records, list[Problem]]:
         lines, wrong = record_lines.read(path)
         found += lines
         problems += wrong
-    by_measure = {
-        name: _latest([record for record in found if record["measure"] == name], commit)
-        for name in MEASURES
-    }
+    by_measure: dict[str, list[Record]] = {}
+    for name in MEASURES:
+        own = _latest([record for record in found if record["measure"] == name], commit)
+        by_measure[name], left = record_lines.within_limits(own, folder)
+        problems += left
     points = [_flat(record) for name in ("frontier", "trace") for record in by_measure[name]]
     return Records(
         points=_table(points, POINT_COLUMNS),

@@ -77,24 +77,25 @@ def tidy(run: Run) -> tuple[pd.DataFrame, list[Problem]]:
     asv holds it. `samples` counts the measurements behind the value, whose quartiles are `q25` and
     `q75`; both are empty for quantities measured once. `status` is one of `STATUSES`.
     """
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
     wrong: list[str] = []
-    entries = _declared(run)
+    entries, room = _declared(run), MOST_ROWS
     for name in _names(run, set(entries)):
         try:
-            found, doubts = _benchmark_rows(run, name, entries.get(name), MOST_ROWS - len(rows))
+            rows[name], doubts = _benchmark_rows(run, name, entries.get(name), room)
+            room -= len(rows[name])
         except Unreadable as error:
-            found, doubts = [], [str(error)]
-        rows.extend(found)
+            doubts = [str(error)]
         wrong += [f"benchmark {shortened(name, LONGEST_NAME)}: {doubt}" for doubt in doubts]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    every = [row for name in sorted(rows) for row in rows[name]]
+    frame = pd.DataFrame(every, columns=list(COLUMNS)).astype(COLUMNS)
     again = frame.duplicated(_POINT) & frame.benchmark.map(metrics.of_benchmark).notna()
     wrong += [f"benchmark {name}: a point twice" for name in frame.benchmark[again].unique()]
     return frame[~again].reset_index(drop=True), untrusted.named(run.path, wrong, most=50)
 
 
 def _names(run: Run, declared: set[str]) -> list[str]:
-    """Benchmarks that ran, that are declared, and known ones; of two for one quantity what ran."""
+    """Benchmarks that ran, known ones, and declared ones; of two for one quantity what ran."""
     ran = set(run.data["results"])
 
     def others(names: set[str], known: set[str]) -> set[str]:
@@ -104,7 +105,8 @@ def _names(run: Run, declared: set[str]) -> list[str]:
         return {name for name, metric in pairs if not metric or metric.quantity not in there}
 
     named = ran | others(declared, ran)
-    return sorted(named | others(set(metrics.BY_BENCHMARK), named))
+    every = named | others(set(metrics.BY_BENCHMARK), named)
+    return sorted(every, key=lambda name: (name not in ran, not metrics.of_benchmark(name), name))
 
 
 def _declared(run: Run) -> dict[str, dict[str, Any]]:

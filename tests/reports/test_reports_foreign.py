@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import drawing, files, records, results, runs
+from reports import drawing, files, limits, records, results, runs
 from reports.__main__ import main
 from tests.reports import records_factory, runs_factory, users
 from tests.reports import reports_factory as factory
@@ -112,6 +112,51 @@ def test_a_benchmark_that_makes_no_sense_is_named(
     (source / "benchmarks.json").write_text(json.dumps(declared))
     assert f"benchmark {factory.PEAK}: benchmarks.json: its params" in built(source, capsys)
     assert measured(source) == 4
+
+
+@pytest.mark.parametrize("count", [300, 30_000])
+def test_what_was_measured_has_room_before_what_was_only_declared(source: Path, count: int) -> None:
+    declared = {f"a{number}": {} for number in range(count)}
+    (source / "benchmarks.json").write_text(json.dumps(declared))
+    frame, problems = results.tidy(files.find_runs(source)[0][0])
+    assert (frame[frame.quantity == "training_peak"].status == "measured").sum() == 4
+    assert list(frame.benchmark) == sorted(frame.benchmark)
+    assert len(frame) <= limits.MOST_ROWS
+    assert len(problems) == (0 if count == 300 else 51)
+    assert "more that make no sense" in str(problems[-1:]) or count == 300
+
+
+def test_the_run_s_own_records_have_room_before_those_of_other_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MOST_ROWS", 40)
+    older = [POINT | {"commit": "old", "search": {"n": number}} for number in range(100)]
+    own = [POINT | {"search": {"n": number}} for number in range(40)]
+    records_factory.write(tmp_path, [*older, *own])
+    found, problems = records.load(tmp_path, factory.COMMIT)
+    assert (len(found.points), set(found.points.commit)) == (40, {factory.COMMIT})
+    assert problems == []
+    records_factory.write(tmp_path, [*own, POINT | {"search": {"n": 40}}])
+    assert len(records.load(tmp_path, factory.COMMIT)[0].points) == 40
+
+
+SCRIPT = "--><script>alert(1)</script><svg onload=x>"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_names_put_nothing_into_the_page(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = factory.row([[SCRIPT, "{{style}}"], [64, 256], [1]], lambda *key: 1e-3, True)
+    content = factory.result({factory.STEP: row, SCRIPT: row}, commit_hash=SCRIPT, env_name=SCRIPT)
+    (source / "box" / "sound.json").write_text(json.dumps(content))
+    machine = {"machine": SCRIPT, "cpu": SCRIPT, "os": SCRIPT}
+    (source / "box" / "machine.json").write_text(json.dumps(machine))
+    (source / "box" / "environment.jsonl").write_text(json.dumps({"torch": SCRIPT}))
+    records_factory.write(source / "box", [POINT | {"data": SCRIPT, "build": {SCRIPT: 1}}])
+    built(source, capsys)
+    page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<svg onload" not in page
+    assert "{{style}}" in page
 
 
 FOREIGN_PARAMETERS = [

@@ -146,7 +146,8 @@ def test_a_long_title_is_folded_and_an_escaped_dollar_stays_whole() -> None:
 @pytest.mark.usefixtures("bare")
 def test_a_whole_report_on_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Warnings are errors here: of glyphs that are missing and layouts that have no room too."""
-    odd = ["sam-中文", "sam-$A_$B", "🚀\u202e\x1b[31m", "_x", "sam-" + "$W_" * 60]
+    script = "--><script>alert(1)</script>"
+    odd = ["sam-中文", "sam-$A_$B", "🚀\u202e\x1b[31m", "_x", "sam-" + "$W_" * 60, script]
     folder = tmp_path / "results" / "b$ox 中"
     sizes = [64, 256]
     factory.write(
@@ -179,5 +180,6 @@ def test_a_whole_report_on_odd_names(tmp_path: Path, capsys: pytest.CaptureFixtu
     for text in (page, said.err, said.out):
         assert "\u202e" not in text
         assert "\x1b" not in text
+        assert "<script" not in text
     for path in (tmp_path / "out").glob("*.svg"):
         ElementTree.parse(path)

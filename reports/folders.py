@@ -133,19 +133,19 @@ def _exchange(ready: Path, target: Path, scratch: Path, names: list[str]) -> Non
     """Move file by file; if one cannot be moved, all are as they were."""
     old = scratch / _OLD
     old.mkdir()
-    begun = []
+    fresh = [name for name in names if not os.path.lexists(target / name)]
     try:
         for name in names:
-            begun.append(name)
             _keep(target / name, old / name)
             os.replace(ready / name, target / name)
     except BaseException:
         shutil.rmtree(ready, ignore_errors=True)
-        for name in begun:
-            if os.path.lexists(old / name):
-                os.replace(old / name, target / name)
-            else:
-                (target / name).unlink(missing_ok=True)
+        for name in names:
+            with contextlib.suppress(OSError):  # a file that cannot be moved is where it was
+                if os.path.lexists(old / name):
+                    os.replace(old / name, target / name)
+                elif name in fresh:
+                    (target / name).unlink(missing_ok=True)
         raise
 
 

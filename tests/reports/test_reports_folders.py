@@ -245,6 +245,22 @@ def test_a_file_that_cannot_be_moved_brings_the_old_report_back(
     assert contents(out) == OLD | NEW
 
 
+def test_a_file_that_cannot_be_kept_stays(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is a mount point itself, or another user's in a folder like /tmp."""
+    rename = os.rename
+
+    def refused(source: Path, target: Path, **named: object) -> None:
+        if Path(source).name == "index.html":
+            raise PermissionError(errno.EPERM, "not yours")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(PermissionError):
+        folders.put(NEW, out, "index.html")
+    assert contents(out) == OLD
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -23,7 +23,7 @@ WIDTH, NARROWEST, WIDEST = 11.0, 1.8, 4.6
 INCHES_PER_NAME, INCHES_PER_LETTER, INCHES_PER_LINE = 0.6, 0.07, 0.2
 MOST_LINES = 8
 # Of a title, in letters. An escaped dollar sign stays in one piece.
-LONGEST_LINE = 36
+LONGEST_LINE, LONGEST_WORD = 48, 36
 _PIECES = re.compile(r"(?:\\\$|.){1,22}")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _RECALL_TICKS = (0, 0.25, 0.5, 0.75, 1)
@@ -71,9 +71,13 @@ def finish(panel: Axes, title: str) -> None:
 def _folded(title: str) -> str:
     """Lines that are far too long for a panel in pieces."""
     return "\n".join(
-        "\n".join(_PIECES.findall(line)) if len(line) > LONGEST_LINE else line
-        for line in title.split("\n")
+        "\n".join(_PIECES.findall(line)) if _is_long(line) else line for line in title.split("\n")
     )
+
+
+def _is_long(line: str) -> bool:
+    longest_word = max(map(len, line.split()), default=0)
+    return len(line) > LONGEST_LINE or longest_word > LONGEST_WORD
 
 
 def recall_axis(panel: Axes) -> None:

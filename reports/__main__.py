@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from reports import build, files, learning, runs
+from reports.text import visible
 
 _EXAMPLES = """\
 examples:
@@ -19,7 +22,8 @@ examples:
   python -m reports list .asv/results
 
 exit status: 0 with a report (files that could not be read are named on stderr and in the report),
-1 without one (a report that stood there before stays as it was), 2 for a wrong command line.
+1 without one (a report that stood there before stays as it was), 2 for a wrong command line,
+130 if interrupted.
 """
 
 
@@ -31,27 +35,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "list":
             return _list(options.results)
         if options.command == "learning":
-            index = learning.build(options.runs, options.out, print, _complain)
+            index = learning.build(options.runs, options.out, _say, _complain)
         else:
-            index = build.build(
-                options.results, options.out, choice, print, _complain, options.runs
-            )
+            index = build.build(options.results, options.out, choice, _say, _complain, options.runs)
     except (build.NothingRead, files.NoSuchRun, runs.NoRuns, OSError) as error:
         _complain(f"no report: {error}")
         return 1
-    print(f"report: {index}")
+    except KeyboardInterrupt:
+        _complain("no report: interrupted")
+        return 130
+    _say(f"report: {index}")
     return 0
 
 
+def _say(message: str) -> None:
+    _print(message, sys.stdout)
+
+
 def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    _print(message, sys.stderr)
+
+
+def _print(message: str, file: TextIO | None) -> None:
+    """Print a line; what the terminal has no letters for, and what would steer it, as numbers.
+
+    A report does not depend on whether anyone can read how it is made.
+    """
+    if file is None:
+        return
+    encoding = file.encoding or "utf-8"
+    text = visible(message).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, file=file, flush=True)
+    except OSError:  # a closed pipe, a full disk: from now on nothing is printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def _list(source: Path) -> int:
     runs, problems = files.find_runs(source)
     for run in runs:
         date = run.date.date().isoformat() if run.date else "no date"
-        print(f"{run.machine}  {run.commit[:10]}  {date}  {run.path}")
+        _say(f"{run.machine}  {run.commit[:10]}  {date}  {run.path}")
     for problem in problems:
         _complain(f"not read: {problem}")
     if not runs:

@@ -83,7 +83,7 @@ def outside_the_model(found: Runs) -> str:
         shares = [
             _shares(own)
             for _, own in found.lines[found.lines.name == curve.name].groupby("run")
-            if own.model_seconds.notna().sum() > 1
+            if own[own.model_seconds.notna()].seconds.nunique() > 1
         ]
         if shares:
             data, outside = np.mean(shares, axis=0)

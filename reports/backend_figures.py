@@ -13,7 +13,7 @@ from reports.models import PALETTE
 from reports.records import Records
 
 Place = tuple[str, int]  # data, memory size
-TRACES_PER_LINE = 6
+PLACES_PER_LINE = 6
 LONGEST_TITLE = 20
 
 
@@ -21,6 +21,8 @@ def frontier(found: Records) -> Figure:
     """Recall against the cost of an access, by kind of rows and memory size."""
     points = _measured(found, "frontier")
     sizes, kinds = sorted(set(points.memory_size)), backend_tables.in_order(points.data)
+    if max(len(sizes), len(kinds)) > PLACES_PER_LINE:
+        return _frontiers(points, _measured_places(points))
     places = [[(kind, size) for size in sizes] for kind in kinds]
     if len(kinds) > len(sizes):
         places = [[(kind, size) for kind in kinds] for size in sizes]
@@ -30,12 +32,17 @@ def frontier(found: Records) -> Figure:
 def frontier_traces(found: Records) -> Figure:
     """Recall against the cost of an access, on recorded traces."""
     points = _measured(found, "trace")
+    return _frontiers(points, _measured_places(points))
+
+
+def _measured_places(points: pd.DataFrame) -> list[list[Place]]:
+    """By memory size, in lines of at most `PLACES_PER_LINE`."""
     places = []
     for size in sorted(set(points.memory_size)):
-        traces = backend_tables.in_order(points[points.memory_size == size].data)
-        lines = range(0, len(traces), TRACES_PER_LINE)
-        places += [[(t, size) for t in traces[first : first + TRACES_PER_LINE]] for first in lines]
-    return _frontiers(points, places)
+        data = backend_tables.in_order(points[points.memory_size == size].data)
+        lines = range(0, len(data), PLACES_PER_LINE)
+        places += [[(t, size) for t in data[first : first + PLACES_PER_LINE]] for first in lines]
+    return places
 
 
 FIGURES: dict[str, Callable[[Records], Figure]] = {

@@ -65,7 +65,7 @@ def _absent(points: pd.DataFrame) -> str:
         places = ", ".join(
             f"{row.data} at N = {units.size(row.memory_size)}"
             for row in own.itertuples()
-            if pd.notna(row.data)
+            if pd.notna(row.data) and pd.notna(row.memory_size)
         )
         name = models.look_of_backend(backend).label
         where = f" ({places})" if places else ""
@@ -137,11 +137,15 @@ def _worn(row: pd.Series) -> tuple[str, ...]:
         *place,
         row.settings,
         *(f"{row[name]:.3f}" for name in ("recall_fresh", "recall_worn")),
-        f"{row.recall_ratio:.2f}",
+        _ratio(row.recall_ratio),
         *(_microseconds(row[name]) for name in ("search_us_fresh", "search_us_worn")),
-        f"{row.search_ratio:.2f}",
+        _ratio(row.search_ratio),
         "",
     )
+
+
+def _ratio(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.2f}"
 
 
 def _learned(learning: pd.DataFrame) -> str:

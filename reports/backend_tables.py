@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -90,11 +91,15 @@ def wear(found: Records) -> pd.DataFrame:
             | {name: chosen[name] for name in WEAR_COLUMNS if name in chosen and name not in place}
             | {
                 "settings": records.settings(chosen.build, chosen.search),
-                "recall_ratio": chosen.recall_worn / chosen.recall_fresh,
-                "search_ratio": chosen.search_us_worn / chosen.search_us_fresh,
+                "recall_ratio": _ratio(chosen.recall_worn, chosen.recall_fresh),
+                "search_ratio": _ratio(chosen.search_us_worn, chosen.search_us_fresh),
             }
         )
     return _sorted(pd.DataFrame(rows, columns=list(WEAR_COLUMNS)), ["settings"])
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below else math.nan
 
 
 def _sorted(frame: pd.DataFrame, last: list[str]) -> pd.DataFrame:

@@ -12,23 +12,25 @@ from matplotlib.figure import Figure
 from reports import (
     backend_figures,
     backend_tables,
+    drawing,
     figures,
     files,
     folders,
     growth,
     learning,
     learning_page,
+    lettering,
     page,
     records,
     results,
-    svg,
     tables,
     training_figures,
 )
-from reports.files import Problem, Run
-from reports.folders import Say
+from reports.files import Run
+from reports.folders import Files, Say
+from reports.lettering import Lettering
 from reports.records import Records
-from reports.runs import Runs
+from reports.untrusted import Problem
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def build(
     training runs to report on as well. Raises `NothingRead`, `files.NoSuchRun`, `runs.NoRuns` or
     `OSError`, and leaves what stands in `out` as it was.
     """
+    folders.check(out)
     runs, problems = files.find_runs(source)
     for problem in problems:
         complain(f"not read: {problem}")
@@ -74,11 +77,17 @@ def build(
         raise NothingRead(f"{run.path}: holds no benchmark that could be read")
     others = [other for other in runs if other is not run]
     trained, unread = learning.read(training, say, complain) if training else (None, [])
-    with folders.beside(out) as folder:
-        tasks = _write_tasks(Path(folder), trained, say)
-        all_problems = problems + malformed + wrong + unread
-        _write(Path(folder), run, frame, found, tasks, all_problems, others, say)
-        return folders.move(Path(folder), out, last="index.html")
+    all_problems = problems + malformed + wrong + unread
+    letters = lettering.of((frame, *found.frames, *(trained.frames if trained else ())))
+    if letters.note:
+        complain(letters.note)
+    written: Files = {}
+    tasks = learning_page.NOT_MEASURED
+    if trained:
+        drawings = learning.write(written, trained, letters, say)
+        tasks = learning_page.sections(trained, drawings)
+    _write(written, run, frame, found, letters, tasks, all_problems, others, say)
+    return folders.put(written, out, last="index.html")
 
 
 def _nothing(source: Path, problems: list[Problem]) -> str:
@@ -87,25 +96,19 @@ def _nothing(source: Path, problems: list[Problem]) -> str:
     return f"no result file in {source}: expected {source}/<machine>/<commit>-<environment>.json"
 
 
-def _write_tasks(folder: Path, trained: Runs | None, say: Say) -> str:
-    """Write what there is on training runs; the page's sections on them."""
-    if trained is None:
-        return learning_page.NOT_MEASURED
-    return learning_page.sections(trained, learning.write(folder, trained, say))
-
-
 def _write(
-    folder: Path,
+    written: Files,
     run: Run,
     frame: pd.DataFrame,
     found: Records,
+    letters: Lettering,
     tasks: str,
     problems: list[Problem],
     others: list[Run],
     say: Say,
 ) -> None:
     ratios, slopes = tables.ratios(frame), growth.slopes(frame)
-    written = {
+    made = {
         "results": frame,
         "ratios": ratios,
         "slopes": slopes,
@@ -115,19 +118,19 @@ def _write(
         "recall_over_time": found.over_time,
         "learning": found.learning,
     }
-    for name, rows in written.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
+    for name, rows in made.items():
+        written[f"{name}.csv"] = rows.to_csv(index=False).encode("utf-8")
     say(f"tables: {len(frame)} measurements, {len(ratios)} ratios, {len(slopes)} slopes")
-    drawings = {}
-    for name, draw in _drawn(frame, found).items():
-        title = (draw.func.__doc__ or name).splitlines()[0]
-        drawings[name] = svg.save(draw(), folder, name, title)
-        say(f"drew {name}")
-    report = page.Report(run, frame, ratios, slopes, found, drawings, tasks, problems, others)
-    (folder / "index.html").write_text(page.render(report), encoding="utf-8")
+    chosen = _chosen(letters.on(frame), found.map(letters.on))
+    titles = {name: (draw.func.__doc__ or name).splitlines()[0] for name, draw in chosen.items()}
+    drawings = drawing.draw(chosen, titles, letters, written, say)
+    report = page.Report(
+        run, frame, ratios, slopes, found, drawings, letters.note, tasks, problems, others
+    )
+    written["index.html"] = page.render(report).encode("utf-8")
 
 
-def _drawn(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
+def _chosen(frame: pd.DataFrame, found: Records) -> dict[str, partial[Figure]]:
     """Every figure of asv's results, and of the records those that have anything to draw."""
     chosen = {name: partial(draw, frame) for name, draw in figures.FIGURES.items()}
     for module in (backend_figures, training_figures):

@@ -7,6 +7,7 @@ from typing import Any
 
 from reports import units
 from reports.files import Run
+from reports.text import LONGEST_NAME, shortened
 
 NOT_RECORDED = "not recorded"
 _PACKAGES = ("torch", "numpy", "numba")
@@ -32,7 +33,7 @@ def facts(run: Run) -> dict[str, str]:
     }
     for label, key in (("Profile", "profile"), ("Command", "command")):
         if environment.get(key):
-            found[label] = str(environment[key])
+            found[label] = shortened(environment[key])
     return found
 
 
@@ -51,12 +52,16 @@ def lead(known: Mapping[str, str]) -> str:
 
 
 def _first(key: str, *places: Mapping[str, Any]) -> str:
-    return next((str(place[key]) for place in places if place.get(key)), NOT_RECORDED)
+    return next((_short(place[key]) for place in places if place.get(key)), NOT_RECORDED)
+
+
+def _short(value: object) -> str:
+    return shortened(value, LONGEST_NAME)
 
 
 def _ram(text: str) -> str:
     """asv writes bytes, older versions wrote KiB; words are left as they are."""
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 18):
         return text
     amount = int(text)
     return units.bytes_(amount if amount >= 2**30 else amount * 1024)
@@ -64,7 +69,7 @@ def _ram(text: str) -> str:
 
 def _threads(run: Run) -> str:
     if run.environment.get("threads") is not None:
-        return str(run.environment["threads"])
+        return _short(run.environment["threads"])
     variables = run.data.get("env_vars") or {}
     return _first_of(_THREADS, variables)
 
@@ -72,20 +77,20 @@ def _threads(run: Run) -> str:
 def _first_of(keys: tuple[str, ...], place: object) -> str:
     if not isinstance(place, dict):
         return NOT_RECORDED
-    return next((str(place[key]) for key in keys if place.get(key)), NOT_RECORDED)
+    return next((_short(place[key]) for key in keys if place.get(key)), NOT_RECORDED)
 
 
 def _python(run: Run) -> str:
     if run.environment.get("python"):
-        return str(run.environment["python"])
-    python = str(run.data.get("python") or "")
+        return _short(run.environment["python"])
+    python = _short(run.data.get("python") or "")
     # For an existing environment asv stores the interpreter's path instead of a version.
     return python if python[:1].isdigit() else NOT_RECORDED
 
 
 def _version(run: Run, name: str) -> str:
     if run.environment.get(name):
-        return str(run.environment[name])
+        return _short(run.environment[name])
     return _first_of((name, f"pip+{name}"), run.data.get("requirements"))
 
 

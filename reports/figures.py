@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports import lines, models, tables, units
+from reports.limits import MOST_PANELS
 
 _RECALL_DATA = ("random", "clustered")
 _RECALL_NOTE = "beside a name: recall@4 of the index, random / clustered rows (?: not measured)"
@@ -59,6 +60,7 @@ def sequence_time(frame: pd.DataFrame) -> Figure:
     # The LSTM has no memory: its line is drawn in every panel and asks for none of its own.
     memories = rows[rows.model != "lstm"]
     sizes = sorted(set(map(int, (rows if memories.empty else memories).memory_size.dropna())))
+    sizes = sizes[-MOST_PANELS:]
     count = max(len(sizes), 1)
     figure = Figure(figsize=(max(3.0 * count, 4.6) + 0.4, 3.9), layout="constrained")
     panels = list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
@@ -85,7 +87,7 @@ def _step_time(frame: pd.DataFrame, quantity: str, main_length: int) -> Figure:
     """Time of a step against N: for passes of `main_length` steps large, of others small."""
     rows = frame[frame.quantity == quantity]
     lengths = _measured_over_sizes(rows, "sequence_length")
-    others = [length for length in lengths if length != main_length]
+    others = [length for length in lengths if length != main_length][-MOST_PANELS + 1 :]
     figure, main, small = lines.one_large(len(others))
     recalls = _recalls(frame, quantity)
     named = lines.draw(main, rows[rows.sequence_length == main_length], beside=recalls)

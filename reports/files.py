@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reports import untrusted
+from reports.text import LONGEST_NAME, got, shortened, visible
+from reports.untrusted import (
+    NAME,
+    TEXT,
+    Kind,
+    Missing,
+    Problem,
+    Unreadable,
+    list_of,
+    problem,
+    typed,
+)
+
 API_VERSION = 2
 SIDE_FILES = ("machine.json", "benchmarks.json")
 Reasons = dict[tuple[object, ...], str]
 _NEEDED = ("commit_hash", "params", "result_columns", "results")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that could not be read, and why."""
-
-    path: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-class Unreadable(Exception):
-    """Raised with the reason why one file cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Run:
     @property
     def machine(self) -> str:
         name = self.data["params"].get("machine") or self.machine_info.get("machine")
-        return str(name or self.path.parent.name)
+        return shortened(name or visible(self.path.parent.name), LONGEST_NAME)
 
     @property
     def commit(self) -> str:
@@ -56,7 +55,7 @@ class Run:
 
     @property
     def env_name(self) -> str:
-        return str(self.data.get("env_name") or "")
+        return shortened(self.data.get("env_name") or "", LONGEST_NAME)
 
     @property
     def date(self) -> datetime | None:
@@ -84,44 +83,25 @@ def _time(milliseconds: object) -> datetime | None:
         return None
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`, or `Unreadable` with the reason."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Unreadable(f"cannot be opened ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise Unreadable("not a text file in UTF-8") from error
-    if not text.strip():
-        raise Unreadable("the file is empty")
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise Unreadable(
-            f"not valid JSON, truncated or damaged (line {error.lineno}, column {error.colno}: "
-            f"{error.msg})"
-        ) from error
-    except RecursionError as error:
-        raise Unreadable("not valid JSON: nested too deeply") from error
-    if not isinstance(data, dict):
-        raise Unreadable(f"valid JSON, but a {type(data).__name__} and not an object")
-    return data
+# A point's parameters are text, numbers or null, as they stand in a JSON list.
+_PARAMETER = Kind("a text, a number or null", lambda value: _parameter(value))
+_REASON: dict[str, Kind] = {"benchmark": NAME, "params": list_of(_PARAMETER, 32), "reason": TEXT}
 
 
-def load_reasons(path: Path) -> Reasons:
+def _parameter(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError(value)
+    return value
+
+
+def load_reasons(path: Path) -> tuple[Reasons, list[Problem]]:
     """Lines of {"benchmark": class, "params": [...], "reason": text}, by class and parameters."""
-    found: Reasons = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            found[(entry["benchmark"], *entry["params"])] = str(entry["reason"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"not lines of benchmark, params and reason ({error})") from error
-    return found
+    found, problems = untrusted.lines(path, lambda line: typed(line, _REASON, {}))
+    return {(each["benchmark"], *each["params"]): each["reason"] for each in found}, problems
 
 
 def _load_result(path: Path) -> dict[str, Any]:
-    data = load_json(path)
+    data = untrusted.load(path)
     missing = [key for key in _NEEDED if key not in data]
     if missing:
         version = data.get("version")
@@ -130,17 +110,19 @@ def _load_result(path: Path) -> dict[str, Any]:
         raise Unreadable(f"valid JSON, but not an asv result: no {', '.join(missing)}")
     if data.get("version") != API_VERSION:
         raise Unreadable(
-            f"asv result of api_version {data.get('version')!r}, expected {API_VERSION}; "
+            f"asv result of api_version {got(data.get('version'))}, expected {API_VERSION}; "
             "`asv update` converts older ones"
         )
     columns, results = data["result_columns"], data["results"]
-    if not isinstance(columns, list) or not {"result", "params"} <= set(map(str, columns)):
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise Unreadable("not an asv result: result_columns is no list of names")
+    if not {"result", "params"} <= set(columns):
         raise Unreadable("not an asv result: result_columns has no 'result' and 'params'")
     if not isinstance(results, dict) or not all(isinstance(row, list) for row in results.values()):
         raise Unreadable("not an asv result: results is not an object of rows")
-    if not isinstance(data["params"], dict) or not isinstance(data["commit_hash"], str):
-        raise Unreadable("not an asv result: params or commit_hash has the wrong type")
-    return data
+    if not isinstance(data["params"], dict):
+        raise Unreadable("not an asv result: params has the wrong type")
+    return data | typed(data, {"commit_hash": NAME}, {})
 
 
 def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
@@ -152,24 +134,27 @@ def find_runs(source: Path) -> tuple[list[Run], list[Problem]]:
         paths = [source]
     elif source.is_dir():
         paths = sorted({*source.glob("*.json"), *source.glob("*/*.json")})
-        paths = [path for path in paths if path.is_file() and not _is_side_file(path)]
+        paths = [path for path in paths if not (path.name in SIDE_FILES or os.path.isdir(path))]
     else:
-        return [], [Problem(str(source), "no such file or directory")]
+        return [], [problem(source, "no such file or directory")]
     runs: list[Run] = []
     problems: list[Problem] = []
+    for folder in source.iterdir() if source.is_dir() else ():
+        try:
+            os.listdir(folder)
+        except PermissionError as error:
+            problems.append(problem(folder, f"cannot be listed ({error.strerror})"))
+        except OSError:
+            continue  # no folder
     side_files = _SideFiles(problems)
     for path in paths:
         try:
             data = _load_result(path)
         except Unreadable as error:
-            problems.append(Problem(str(path), str(error)))
+            problems.append(problem(path, str(error)))
         else:
             runs.append(side_files.complete(path, data))
     return runs, problems
-
-
-def _is_side_file(path: Path) -> bool:
-    return path.name in SIDE_FILES
 
 
 class _SideFiles:
@@ -183,18 +168,19 @@ class _SideFiles:
     def _optional(self, path: Path) -> dict[str, Any]:
         if path not in self._seen:
             self._seen[path] = {}
-            if path.exists():
-                try:
-                    self._seen[path] = load_json(path)
-                except Unreadable as error:
-                    self._problems.append(Problem(str(path), str(error)))
+            try:
+                self._seen[path] = untrusted.load(path)
+            except Missing:
+                pass
+            except Unreadable as error:
+                self._problems.append(problem(path, str(error)))
         return self._seen[path]
 
     def complete(self, path: Path, data: dict[str, Any]) -> Run:
         """The run of result file `path` with what its neighbours say."""
         folder = path.resolve().parent
         environment = self._optional(folder / "environment.jsonl")
-        said = str(environment.get("commit") or data["commit_hash"])
+        said = shortened(environment.get("commit") or data["commit_hash"])
         reasons = self._reasons_in(folder)
         # An environment.jsonl of another commit must not lend this run its versions.
         if not (data["commit_hash"].startswith(said) or said.startswith(data["commit_hash"])):
@@ -210,10 +196,9 @@ class _SideFiles:
         if folder not in self._reasons:
             self._reasons[folder] = {}
             for path in sorted(folder.glob("reasons-*.jsonl")):
-                try:
-                    self._reasons[folder] |= load_reasons(path)
-                except Unreadable as error:
-                    self._problems.append(Problem(str(path), str(error)))
+                reasons, problems = load_reasons(path)
+                self._reasons[folder] |= reasons
+                self._problems += problems
         return self._reasons[folder]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,22 +12,24 @@ import pandas as pd
 from reports import (
     babi_figures,
     babi_results,
+    drawing,
     folders,
     learning_curves,
     learning_figures,
     learning_page,
     learning_tables,
+    lettering,
     omniglot_figures,
     omniglot_results,
     page,
     paper,
     paper_babi,
     runs,
-    svg,
 )
-from reports.files import Problem
-from reports.folders import Say
+from reports.folders import Files, Say
+from reports.lettering import Lettering
 from reports.runs import Runs
+from reports.untrusted import Problem
 
 
 def build(source: Path, out: Path, say: Say, complain: Say) -> Path:
@@ -34,12 +37,15 @@ def build(source: Path, out: Path, say: Say, complain: Say) -> Path:
 
     Returns the page. Raises `runs.NoRuns` or OSError, and leaves what stands in `out` as it was.
     """
+    folders.check(out)
     found, problems = read(source, say, complain)
-    with folders.beside(out) as folder:
-        drawings = write(Path(folder), found, say)
-        text = _page(found, drawings, problems)
-        (Path(folder) / "learning.html").write_text(text, encoding="utf-8")
-        return folders.move(Path(folder), out, last="learning.html")
+    letters = lettering.of(found.frames)
+    if letters.note:
+        complain(letters.note)
+    files: Files = {}
+    drawings = write(files, found, letters, say)
+    files["learning.html"] = _page(found, drawings, letters.note, problems).encode("utf-8")
+    return folders.put(files, out, last="learning.html")
 
 
 def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
@@ -51,18 +57,20 @@ def read(source: Path, say: Say, complain: Say) -> tuple[Runs, list[Problem]]:
     return found, problems
 
 
-def write(folder: Path, found: Runs, say: Say) -> dict[str, str]:
-    """Write tables and figures; the figures as SVG elements, by name."""
+def write(files: Files, found: Runs, letters: Lettering, say: Say) -> dict[str, str]:
+    """Add tables and figures to `files`; the figures as SVG elements, by name."""
     for name, rows in tables(found).items():
-        rows.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    drawings = {}
-    for module in (learning_figures, omniglot_figures, babi_figures):
-        for name, draw in module.FIGURES.items():
-            if module.has_data(found, name):
-                title = (draw.__doc__ or name).splitlines()[0]
-                drawings[name] = svg.save(draw(found), folder, name, title)
-                say(f"drew {name}")
-    return drawings
+        files[f"{name}.csv"] = rows.to_csv(index=False, float_format="%.6g").encode("utf-8")
+    chosen = {
+        name: draw
+        for module in (learning_figures, omniglot_figures, babi_figures)
+        for name, draw in module.FIGURES.items()
+        if module.has_data(found, name)
+    }
+    titles = {name: (draw.__doc__ or name).splitlines()[0] for name, draw in chosen.items()}
+    shown = found.map(letters.on)
+    drawn = {name: partial(draw, shown) for name, draw in chosen.items()}
+    return drawing.draw(drawn, titles, letters, files, say)
 
 
 def tables(found: Runs) -> dict[str, pd.DataFrame]:
@@ -85,10 +93,11 @@ def tables(found: Runs) -> dict[str, pd.DataFrame]:
     return made
 
 
-def _page(found: Runs, drawings: dict[str, str], problems: list[Problem]) -> str:
+def _page(found: Runs, drawings: dict[str, str], note: str, problems: list[Problem]) -> str:
     parts = {
         "style": page.resource("style.css"),
         "lead": html.escape(learning_page.lead(found)),
+        "lettering": page.note(note),
         "sections": learning_page.sections(found, drawings),
         "not_read": page.problems(problems),
     }

@@ -171,7 +171,8 @@ def legend(figure: Figure, named: list[Curve], more: list[Line2D] | None = None)
 def title(task: str) -> str:
     if task == paper.BABI:
         return "bAbI"
-    return task.replace("_", " ").capitalize()
+    words = task.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def unit(task: str) -> str:

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from reports import axes, labels, models, paper, tables, units
 from reports.labels import Label
 from reports.models import INK, PALETTE, PAPER
+from reports.panels import legend_of
 
 TITLE_SIZE = 9.5
-LABEL_SIZE = 8.5
 
 
 def title(panel: Axes, text: str) -> None:
@@ -185,11 +185,4 @@ def legend(figure: Figure, names: list[str]) -> None:
         )
         for look in map(models.look, names)
     ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower left",
-        ncols=6,
-        frameon=False,
-        fontsize=LABEL_SIZE,
-        labelcolor=INK,
-    )
+    legend_of(figure, handles)

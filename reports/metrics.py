@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,8 @@ class Metric:
 
     `parameters` names the benchmark's parameters in order; `benchmarks.json` overrides it.
     `per_step` divides the measured pass by its sequence length. `sequence_length` is the length
-    of the pass where the benchmark fixes it instead of taking it as a parameter.
+    of the pass where the benchmark fixes it instead of taking it as a parameter. `missed`: the
+    benchmark stores 1 - value, so that less is better for asv, which takes all numbers for costs.
     """
 
     quantity: str
@@ -23,6 +24,7 @@ class Metric:
     parameters: tuple[str, ...]
     per_step: bool = False
     sequence_length: int | None = None
+    missed: bool = False
 
 
 _SIZES = ("model", "memory_size")
@@ -168,6 +170,18 @@ METRICS: tuple[Metric, ...] = (
 
 BY_BENCHMARK: dict[str, Metric] = {metric.benchmark: metric for metric in METRICS}
 BY_QUANTITY: dict[str, Metric] = {metric.quantity: metric for metric in METRICS}
+# By module: what its `track_missed` leaves of 1. Older results have `track_recall`.
+_MISSED = {
+    module: replace(BY_QUANTITY[quantity], missed=True)
+    for module, quantity in (("backends", "backend_recall"), ("traces", "trace_recall"))
+}
+
+
+def of_benchmark(name: str) -> Metric | None:
+    """What a benchmark measures; None of one that is not known."""
+    if name.endswith(".track_missed"):
+        return _MISSED.get(name.partition(".")[0])
+    return BY_BENCHMARK.get(name)
 
 
 def short_label(quantity: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports import facts, models, units
+from reports.limits import MOST_PANELS
 
 _ORDER = {"failed": 0, "skipped": 1, "not run": 2}
 
@@ -114,6 +115,9 @@ def caption(frame: pd.DataFrame, figure: str, threads: str) -> str:
         counts = absent.status.value_counts()
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
         words.append(f"Not drawn: {listed} (see What is missing).")
+    panels = {"sequence_time": rows.memory_size, "figure_1b": rows.quantity}
+    if panels.get(figure, rows.sequence_length).nunique() > MOST_PANELS:
+        words.append(f"The largest {MOST_PANELS} have a panel.")
     zero = int(((rows.status == "measured") & (rows.value <= 0)).sum())
     if zero:
         words.append(f"Not drawn either: {zero} values of zero or below, which have no logarithm.")

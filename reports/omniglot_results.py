@@ -48,9 +48,8 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     """`results` as `COLUMNS`, and a column `presentation_1` and so on for each presentation."""
     longest = max((len(each) for each in rows.presentations if each), default=0)
     columns = [f"presentation_{number + 1}" for number in range(longest)]
-    shares = pd.DataFrame(
-        [each or [] for each in rows.presentations], index=rows.index, columns=columns or None
-    )
+    padded = [[*(each or []), *[None] * (longest - len(each or []))] for each in rows.presentations]
+    shares = pd.DataFrame(padded, index=rows.index, columns=columns or None)
     return rows[list(COLUMNS)].join(shares)
 
 

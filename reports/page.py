@@ -10,9 +10,10 @@ from importlib import resources
 import pandas as pd
 
 from reports import backend_page, facts, growth, metrics, missing, models, paper, units
-from reports.files import Problem, Run
+from reports.files import Run
 from reports.markup import table
 from reports.records import Records
+from reports.untrusted import Problem
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Report:
     slopes: pd.DataFrame
     records: Records
     figures: dict[str, str]  # name -> <svg> element; of the records those with anything to draw
+    note: str  # on their letters; may be empty
     tasks: str  # the sections on training runs, as HTML
     problems: list[Problem]
     others: list[Run]
@@ -51,6 +53,7 @@ def render(report: Report) -> str:
         "ratios": _ratios(report.ratios),
         "slopes": _slopes(report.slopes),
         "missing": _missing(report.frame),
+        "lettering": note(report.note),
         "not_read": problems(report.problems),
         "tasks": report.tasks,
         "data": _data(report.frame),
@@ -160,6 +163,11 @@ def _missing(frame: pd.DataFrame) -> str:
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     head = ("status", "benchmark", "model", "sizes", "number", "remark")
     return f"<p>{html.escape(words)}.</p>\n{table(head, rows, {4})}"
+
+
+def note(words: str) -> str:
+    """A remark, if there is one."""
+    return f'<p class="note">{html.escape(words)}</p>' if words else ""
 
 
 def problems(found: list[Problem]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,11 @@ TITLE_SIZE = 9.0
 # Of a figure and of a panel in it, in inches.
 WIDTH, NARROWEST, WIDEST = 11.0, 1.8, 4.6
 # Of an entry of the legend: beside its text, and per letter.
-INCHES_PER_NAME, INCHES_PER_LETTER = 0.6, 0.07
+INCHES_PER_NAME, INCHES_PER_LETTER, INCHES_PER_LINE = 0.6, 0.07, 0.2
+MOST_LINES = 8
+# Of a title, in letters. An escaped dollar sign stays in one piece.
+LONGEST_LINE, LONGEST_WORD = 48, 36
+_PIECES = re.compile(r"(?:\\\$|.){1,22}")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _RECALL_TICKS = (0, 0.25, 0.5, 0.75, 1)
 
@@ -58,8 +64,20 @@ def grid(down: int, across: int, height: float) -> tuple[Figure, list[list[Axes]
 
 
 def finish(panel: Axes, title: str) -> None:
-    panel.set_title(title, loc="left", fontsize=TITLE_SIZE, color=INK)
+    panel.set_title(_folded(title), loc="left", fontsize=TITLE_SIZE, color=INK)
     axes.style(panel)
+
+
+def _folded(title: str) -> str:
+    """Lines that are far too long for a panel in pieces."""
+    return "\n".join(
+        "\n".join(_PIECES.findall(line)) if _is_long(line) else line for line in title.split("\n")
+    )
+
+
+def _is_long(line: str) -> bool:
+    longest_word = max(map(len, line.split()), default=0)
+    return len(line) > LONGEST_LINE or longest_word > LONGEST_WORD
 
 
 def recall_axis(panel: Axes) -> None:
@@ -90,10 +108,15 @@ def legend_of(figure: Figure, handles: list[Line2D]) -> None:
     """A legend below the panels, in as many columns as there is room for."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     across = int(figure.get_figwidth() / (INCHES_PER_NAME + INCHES_PER_LETTER * longest))
+    across = max(min(len(handles), across), 1)
+    lines = math.ceil(len(handles) / across)
+    if lines > MOST_LINES:  # what a figure of the usual height has room for
+        higher = (lines - MOST_LINES) * INCHES_PER_LINE
+        figure.set_figheight(figure.get_figheight() + higher)
     figure.legend(
         handles=handles,
         loc="outside lower left",
-        ncols=max(min(len(handles), across), 1),
+        ncols=across,
         frameon=False,
         fontsize=axes.LABEL_SIZE,
         labelcolor=INK,

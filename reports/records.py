@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from reports.files import Problem
+from reports import record_lines
+from reports.record_lines import COSTS, MEASURES, Record, in_words
+from reports.untrusted import Problem
 
 FILES = ("backends.jsonl", "learning.jsonl")
-Record = dict[str, Any]
 
 _PLACE = {
     "backend": "string",
@@ -23,12 +23,11 @@ _PLACE = {
     "search": "string",
     "default": "boolean",
 }
-_COSTS = ("search_us", "search_q25_us", "search_q75_us", "update_us", "update_median_us")
 _SOURCE = {"status": "string", "reason": "string", "commit": "string", "date": "string"}
 POINT_COLUMNS = {
     "measure": "string",
     **_PLACE,
-    **dict.fromkeys(("recall", "access_us", *_COSTS, "build_s", "bytes_per_row"), "float64"),
+    **dict.fromkeys(("recall", "access_us", *COSTS, "build_s", "bytes_per_row"), "float64"),
     "updated_rows": "Int64",
     "rebuilds": "Int64",
     **_SOURCE,
@@ -78,6 +77,14 @@ class Records:
     over_time: pd.DataFrame
     learning: pd.DataFrame
 
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        return self.points, self.wear, self.over_time, self.learning
+
+    def map(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Records:
+        """The tables with a change on each."""
+        return Records(*map(change, self.frames))
+
 
 def load(folder: Path, commit: str) -> tuple[Records, list[Problem]]:
     """The records in a machine's folder, and the lines that make no sense.
@@ -88,14 +95,14 @@ def load(folder: Path, commit: str) -> tuple[Records, list[Problem]]:
     found: list[Record] = []
     problems: list[Problem] = []
     for path in (folder / name for name in FILES):
-        if path.exists():
-            lines, wrong = _lines(path)
-            found += lines
-            problems += wrong
-    by_measure = {
-        name: _latest([record for record in found if record["measure"] == name], commit)
-        for name in ("frontier", "wear", "trace", "learning")
-    }
+        lines, wrong = record_lines.read(path)
+        found += lines
+        problems += wrong
+    by_measure: dict[str, list[Record]] = {}
+    for name in MEASURES:
+        own = _latest([record for record in found if record["measure"] == name], commit)
+        by_measure[name], left = record_lines.within_limits(own, folder)
+        problems += left
     points = [_flat(record) for name in ("frontier", "trace") for record in by_measure[name]]
     return Records(
         points=_table(points, POINT_COLUMNS),
@@ -108,47 +115,6 @@ def load(folder: Path, commit: str) -> tuple[Records, list[Problem]]:
 def settings(build: str, search: str) -> str:
     """Both kinds of settings in words."""
     return ", ".join(filter(None, (build, search))) or "defaults"
-
-
-def _lines(path: Path) -> tuple[list[Record], list[Problem]]:
-    found, problems = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            wrong = _what_is_wrong(record)
-        except ValueError:
-            wrong = "not valid JSON, truncated or damaged"
-        if wrong:
-            problems.append(Problem(str(path), f"line {number}: {wrong}"))
-        else:
-            found.append({"commit": "", "date": ""} | record)
-    return found, problems
-
-
-_WORDS = ("backend", "commit", "date")
-_NUMBERS = {
-    "frontier": ("recall", "access_us", "search_us", "update_us"),
-    "trace": ("recall", "access_us", "search_us", "update_us"),
-    "wear": ("recall_fresh", "recall_worn", "search_us_fresh", "search_us_worn"),
-    "learning": (),
-}
-
-
-def _what_is_wrong(record: object) -> str:
-    if not isinstance(record, dict) or record.get("measure") not in _NUMBERS:
-        return f"no record of {', '.join(_NUMBERS)}"
-    words = {"commit": "", "date": ""} | record
-    missing = [name for name in _WORDS if not isinstance(words.get(name), str)]
-    if "reason" not in record:
-        numbers = _NUMBERS[record["measure"]]
-        missing += [name for name in numbers if not isinstance(record.get(name), int | float)]
-        if record["measure"] == "learning":
-            match record:
-                case {"minibatches": list(x), "loss": list(y)} if len(x) == len(y):
-                    pass
-                case _:
-                    missing.append("minibatches and loss of one length")
-    return f"no {', '.join(missing)}" if missing else ""
 
 
 def _latest(records: Sequence[Record], commit: str) -> list[Record]:
@@ -170,19 +136,16 @@ def _latest(records: Sequence[Record], commit: str) -> list[Record]:
 def _flat(record: Record) -> Record:
     flat = {**record, "status": "not measured" if "reason" in record else "measured"}
     for name in ("build", "search"):
-        values = record.get(name) or {}
-        flat[name] = ", ".join(f"{key}={value}" for key, value in values.items())
+        flat[name] = in_words(record.get(name) or {})
     return flat
 
 
 def _parts(records: Iterable[Record]) -> list[Record]:
     rows = []
     for record in records:
-        info, recalls = record.get("info") or {}, record.get("recall_over_time") or []
-        task, _, stage = record["data"].rpartition("-")
-        origin = {"task": task, "stage": stage} | {
-            name: info[name] for name in ("stage", "minibatches") if name in info
-        }
+        recalls = record.get("recall_over_time") or []
+        task, _, stage = record.get("data", "").rpartition("-")
+        origin = {"task": task, "stage": stage} | record.get("origin", {})
         rows += [
             _flat(record) | origin | {"part": part, "parts": len(recalls), "recall": recall}
             for part, recall in enumerate(recalls)
@@ -194,6 +157,7 @@ def _curves(records: Iterable[Record]) -> list[Record]:
     return [
         record | {"minibatch": minibatch, "loss": loss}
         for record in records
+        if "loss" in record
         for minibatch, loss in zip(record["minibatches"], record["loss"], strict=True)
     ]
 

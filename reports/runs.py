@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from reports import paper, run_files
-from reports.files import Problem
-from reports.run_files import Row, Settings
+from reports import limits, paper, run_files
+from reports.run_files import Settings
+from reports.text import visible
+from reports.untrusted import Problem, Row, Unreadable, problem
 
 # What runs of one name may differ in; all else has to be the same for a mean over them.
 _OWN = {
@@ -80,34 +82,57 @@ class Runs:
     evaluations: pd.DataFrame
     settings: dict[str, Settings]
 
+    @property
+    def frames(self) -> tuple[pd.DataFrame, ...]:
+        return self.runs, self.lines, self.evaluations
+
+    def map(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Runs:
+        """The tables with a change on each."""
+        runs, lines, evaluations = map(change, self.frames)
+        return Runs(runs, lines, evaluations, self.settings)
+
 
 def load(folder: Path) -> tuple[Runs, list[Problem]]:
     """Every run below `folder`, and what of it cannot be read.
 
     Of runs with one name and seed the longest is taken. Raises `NoRuns` if there is none.
     """
-    paths = sorted(path.parent for path in folder.rglob("run.json"))
-    tables, problems = _Tables([], [], []), []
+    paths, problems = _folders(folder)
+    tables = _Tables([], [], [])
     settings: dict[str, Settings] = {}
     for path in paths:
         try:
             own = run_files.settings(path / "run.json")
-        except ValueError as error:
-            problems.append(Problem(str(path / "run.json"), str(error)))
+        except Unreadable as error:
+            problems.append(problem(path / "run.json", str(error)))
             continue
-        run = path.relative_to(folder).as_posix()
+        run = visible(path.relative_to(folder).as_posix())
         settings[run] = own
         problems += _read(path, run, own, tables)
     if not settings:
         raise NoRuns(_nothing(folder, problems))
-    kept, refused = _chosen(tables.runs, settings)
-    problems += [Problem(str(folder / run), reason) for run, reason in refused.items()]
+    few, many = limits.keep_few(tables.runs, ("task",), limits.MOST_VALUES, folder)
+    few, more = limits.keep_few(few, ("name",), limits.MOST_NAMES, folder)
+    kept, refused = _chosen(few, settings)
+    problems += [problem(folder / run, reason) for run, reason in refused.items()] + many + more
     return Runs(
         runs=_table(tables.runs, RUN_COLUMNS, kept),
         lines=_table(tables.lines, LINE_COLUMNS, kept),
         evaluations=_table(tables.evaluations, EVALUATION_COLUMNS, kept),
         settings={run: own for run, own in settings.items() if run in kept},
     ), problems
+
+
+def _folders(top: Path) -> tuple[list[Path], list[Problem]]:
+    """The folders of runs below `top`, and those that cannot be looked into."""
+    problems: list[Problem] = []
+
+    def closed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            problems.append(problem(error.filename, f"cannot be listed ({error.strerror})"))
+
+    found = [Path(path) for path, _, names in os.walk(top, onerror=closed) if "run.json" in names]
+    return sorted(found), problems
 
 
 def of_tasks(found: Runs, wanted: Callable[[str], bool]) -> Runs:
@@ -154,14 +179,12 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
         "model": model,
         "seed": settings["seed"],
     }
-    records, problems = run_files.records(path / "metrics.jsonl", ("episodes", *_MEASURED))
-    lines = [record for record in records if record.get("kind") == "train"]
-    evaluations, wrong = run_files.records(path / "evaluation.jsonl", ("level", *_MEASURED))
+    lines, said, problems = run_files.metrics(path / "metrics.jsonl")
+    evaluations, wrong = run_files.evaluations(path / "evaluation.jsonl")
     if not lines:
-        problems.append(Problem(str(path), "no line of training in metrics.jsonl yet"))
-    failed, reason = run_files.failure(path)
-    said = [str(each.get("reason")) for each in records if each.get("kind") == "end"]
-    end = failed or (said or ["budget" if _is_done(settings, evaluations) else "unfinished"])[-1]
+        problems.append(problem(path, "no line of training in metrics.jsonl yet"))
+    failed, reason, odd = run_files.failure(path)
+    end = failed or said or ("budget" if _is_done(settings, evaluations) else "unfinished")
     last: Row = lines[-1] if lines else {}
     tables.runs.append(
         which
@@ -175,8 +198,11 @@ def _read(path: Path, run: str, settings: Settings, tables: _Tables) -> list[Pro
         }
     )
     tables.lines.extend(which | line for line in lines)
-    tables.evaluations.extend(which | record for record in _last(evaluations))
-    return problems + wrong
+    latest, many = limits.keep_first(
+        _last(evaluations), lambda row: 1, limits.MOST_EVALUATIONS, path / "evaluation.jsonl"
+    )
+    tables.evaluations.extend(which | record for record in latest)
+    return [*problems, *wrong, *odd, *many]
 
 
 def _is_done(settings: Settings, evaluations: list[Row]) -> bool:
@@ -194,8 +220,7 @@ def _model(settings: Settings) -> str:
     model = str(settings["model"])
     if model not in ("sam", "sdnc"):
         return model
-    index = (settings.get("model_settings") or {}).get("ann", "exact")
-    return f"{model}-{index['name'] if isinstance(index, Mapping) else index}"
+    return f"{model}-{run_files.index(settings)}"
 
 
 def _goes_beyond(settings: Settings) -> bool:

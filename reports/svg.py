@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
@@ -27,10 +26,12 @@ def svg_text(figure: Figure, transparent: bool = False) -> str:
     return buffer.getvalue()
 
 
-def save(figure: Figure, folder: Path, name: str, title: str) -> str:
-    """Write `figure` as SVG and PNG, and return it as an element of a page (see `inline`)."""
-    (folder / f"{name}.svg").write_text(svg_text(figure), encoding="utf-8")
-    figure.savefig(folder / f"{name}.png", dpi=DPI)
+def save(figure: Figure, name: str, title: str, files: dict[str, bytes]) -> str:
+    """Add `figure` to `files` as SVG and PNG, and return it as an element of a page: `inline`."""
+    files[f"{name}.svg"] = svg_text(figure).encode("utf-8")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=DPI)
+    files[f"{name}.png"] = image.getvalue()
     return inline(figure, name, title)
 
 

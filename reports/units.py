@@ -9,9 +9,16 @@ _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` to `digits` significant digits, without an exponent, grouped by thousands."""
+    """`value` to `digits` significant digits, grouped by thousands; `-` for NaN.
+
+    With an exponent only where nothing is measured: from 1e15 on, and below 1e-9.
+    """
+    if math.isnan(value):
+        return "-"
     if value == 0:
         return "0"
+    if not 1e-9 <= abs(value) < 1e15:
+        return f"{value:.{digits - 1}e}"
     places = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)
     return f"{rounded:,.{max(places, 0)}f}"
@@ -37,8 +44,8 @@ def ratio(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """A memory size or sequence length in full: `65,536`."""
-    return f"{value:,.0f}"
+    """A memory size or sequence length in full: `65,536`; `-` for NaN."""
+    return "-" if math.isnan(value) else f"{value:,.0f}"
 
 
 def short_size(value: float) -> str:

@@ -59,11 +59,14 @@ def test_the_run_s_own_commit_goes_before_a_later_one(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ('{"measure": "front', "not valid JSON"),
-        ("[1, 2]", "no record of frontier"),
+        ("[1, 2]", "got list, expected a table"),
         ('{"measure": "guess", "backend": "lsh"}', "no record of frontier"),
-        ('{"measure": "wear", "backend": "lsh", "date": "2026"}', "no recall_fresh, recall_worn"),
         (
-            '{"measure": "learning", "backend": "a", "commit": "b", "date": "c", "loss": [1],'
+            '{"measure": "wear", "backend": "lsh", "date": "2026"}',
+            "memory_size: got None, expected a whole number",
+        ),
+        (
+            '{"measure": "learning", "backend": "a", "task": "copy", "loss": [1],'
             ' "minibatches": []}',
             "of one length",
         ),

@@ -143,7 +143,7 @@ def test_what_the_benchmarks_keep_beside_their_results_is_no_result(tmp_path: Pa
     [
         ("", "the file is empty"),
         ('{"commit_hash": "01', "truncated or damaged (line 1, column"),
-        ("[1, 2]", "a list and not an object"),
+        ("[1, 2]", "of type list and not an object"),
         ('{"name": "something else"}', "not an asv result: no commit_hash"),
         (json.dumps(factory.result({}, version=1)), "api_version 1, expected 2"),
         (json.dumps(factory.result({}, version=3)), "api_version 3, expected 2"),

@@ -9,8 +9,8 @@ from ann_backends.copies import gather
 from ann_backends.exact import Exact
 from ann_backends.index import Index, Settings
 from ann_backends.kd_forest import KDForest
-from ann_backends.log import Log
 from ann_backends.kernels.jit import kernel
+from ann_backends.log import Log
 from ann_backends.lsh import LSH
 from ann_backends.metric import METRICS, NORM_EPSILON, similarity
 from ann_backends.prefetching import prefetch

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.sketch import keep
 
 # Up to so many a list is no slower, as it is gone through without a branch that depends on data.
 LISTED = 128
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def keep_best(
     slot: int,
     score: float,
@@ -37,7 +37,7 @@ def keep_best(
         _sink(slots, scores, arrivals)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sink(slots: np.ndarray, scores: np.ndarray, arrivals: np.ndarray) -> None:
     """Restore the heap, led by the one that gives way next, after its leader was replaced."""
     slot, score, arrival = slots[0], scores[0], arrivals[0]
@@ -54,7 +54,7 @@ def _sink(slots: np.ndarray, scores: np.ndarray, arrivals: np.ndarray) -> None:
     slots[parent], scores[parent], arrivals[parent] = slot, score, arrival
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _goes_first(scores: np.ndarray, arrivals: np.ndarray, i: int, j: int) -> bool:
     if scores[i] == scores[j]:
         return arrivals[i] > arrivals[j]

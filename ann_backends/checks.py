@@ -9,7 +9,8 @@ import operator
 from collections.abc import Collection
 
 import numpy as np
-from numba import njit
+
+from ann_backends.kernels.jit import kernel
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
 REORDERED = {"reassoc", "contract", "nsz"}
@@ -180,7 +181,7 @@ def as_array(name: str, value: object) -> np.ndarray:
         ) from error
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first_bad_row(rows: np.ndarray, longest: float) -> int:
     """The first of the rows [n, W] that is not finite or longer than `longest`; -1 if none is."""
     for i in range(rows.shape[0]):
@@ -189,7 +190,7 @@ def _first_bad_row(rows: np.ndarray, longest: float) -> int:
     return -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _first_bad_slot(slots: np.ndarray, memory: np.ndarray, longest: float) -> int:
     """The first of the slots [B, n], as b n + i, that is none or of such a row; -1 if none is."""
     for b in range(slots.shape[0]):
@@ -203,7 +204,7 @@ def _first_bad_slot(slots: np.ndarray, memory: np.ndarray, longest: float) -> in
     return -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_short(rows: np.ndarray, row: int, longest: float) -> bool:
     # Comparisons that a NaN fails. Nearly all rows pass the first; sums that overflow do not.
     squares = _squares(rows, row)
@@ -212,7 +213,7 @@ def _is_short(rows: np.ndarray, row: int, longest: float) -> bool:
     return _squared_norm(rows, row) <= longest * longest
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _squares(rows: np.ndarray, row: int) -> float:
     """|rows[row]|^2 in the rows' precision."""
     total = rows.dtype.type(0)
@@ -221,7 +222,7 @@ def _squares(rows: np.ndarray, row: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _squared_norm(rows: np.ndarray, row: int) -> float:
     """|rows[row]|^2 in double precision."""
     total = 0.0
@@ -230,7 +231,7 @@ def _squared_norm(rows: np.ndarray, row: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _all_in_range(slots: np.ndarray, memory_size: int) -> bool:
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):

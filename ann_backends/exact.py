@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ann_backends.index import Index, Settings
+from ann_backends.kernels.jit import kernel
 from ann_backends.log import Log
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import prefetch_row
@@ -161,7 +161,7 @@ class ExactIndex(Index):
         return sum(array.nbytes for array in arrays)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _refresh(
     memory: np.ndarray,
     slots: np.ndarray,
@@ -183,7 +183,7 @@ def _refresh(
                 scale[b, slot] = _row_scale(memory[b, slot], cosine)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reread(
     memory: np.ndarray, cosine: bool, scale: np.ndarray, extent: np.ndarray, element: int
 ) -> None:
@@ -196,7 +196,7 @@ def _reread(
             extent[element] = slot + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sketch(
     memory: np.ndarray, slots: np.ndarray, scale: np.ndarray, sketches: np.ndarray, huge: np.ndarray
 ) -> None:
@@ -217,13 +217,13 @@ def _sketch(
                 sketches[b, slot // LANES, four, slot % LANES] = fours[four]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _row_scale(word: np.ndarray, cosine: bool) -> float:
     # Never 0, which means absent.
     return max(_inverse_norm(word), np.finfo(word.dtype).tiny) if cosine else 1.0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _forget(slots: np.ndarray, scale: np.ndarray, count: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable; log: as in `_refresh`."""
     for b in range(slots.shape[0]):
@@ -236,14 +236,14 @@ def _forget(slots: np.ndarray, scale: np.ndarray, count: np.ndarray, log: np.nda
                 count[b] -= 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _note(log: np.ndarray, b: int, slot: int, scale: np.ndarray) -> None:
     """A row that is about to change: its slot if it is findable now, else ~slot."""
     log[b, log[b, 0]] = slot if scale[b, slot] != 0 else ~slot
     log[b, 0] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _carry(
     memory: np.ndarray, log: np.ndarray, forward: bool, cosine: bool, scale: np.ndarray
 ) -> np.ndarray:
@@ -269,7 +269,7 @@ def _carry(
     return touched
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _search(
     memory: np.ndarray,
     scale: np.ndarray,
@@ -308,7 +308,7 @@ def _search(
             _sort(best_slots[h], best[h])
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _search_sketches(
     memory: np.ndarray,
     scale: np.ndarray,
@@ -376,7 +376,7 @@ def _search_sketches(
             _sort(best_slots[h], best[h])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _score_sketches(
     sketches: np.ndarray,
     start: int,
@@ -395,7 +395,7 @@ def _score_sketches(
             score_four(sketches, ahead + place, prepared, first, scores, place)
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np.ndarray) -> float:
     """A score that k of the first rows reach, about the k-th best; -inf if k are not found so.
 
@@ -421,14 +421,14 @@ def _reached(scores: np.ndarray, scale: np.ndarray, count: int, k: int, best: np
     return float(reached)
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _take_better(some: np.ndarray, others: np.ndarray, better: np.ndarray) -> None:
     """Into another array than theirs: what may be stored where it stands is not vectorised."""
     for i in range(some.size):
         better[i] = max(some[i], others[i])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _list_above(
     scores: np.ndarray,
     start: int,
@@ -462,7 +462,7 @@ def _list_above(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _copy(
     rows: np.ndarray,
     scale: np.ndarray,
@@ -477,7 +477,7 @@ def _copy(
             picked[i, w] = rows[slots[i], w]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _inverse_norm(word: np.ndarray) -> float:
     """1 / sqrt(|word|^2 + eps), in double precision: no finite float32 word overflows it.
 
@@ -495,7 +495,7 @@ def _inverse_norm(word: np.ndarray) -> float:
     return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _dots(rows: np.ndarray, queries: np.ndarray, first: int, scores: np.ndarray) -> None:
     """scores[g, i] = queries[first + g] . rows[i]; each row is read once for four queries."""
     for i in range(rows.shape[0]):
@@ -509,7 +509,7 @@ def _dots(rows: np.ndarray, queries: np.ndarray, first: int, scores: np.ndarray)
         scores[0, i], scores[1, i], scores[2, i], scores[3, i] = a, b, c, d
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _negative_distances(
     rows: np.ndarray, queries: np.ndarray, first: int, scores: np.ndarray
 ) -> None:
@@ -525,7 +525,7 @@ def _negative_distances(
         scores[0, i], scores[1, i], scores[2, i], scores[3, i] = a, b, c, d
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _keep_best(
     start: int,
     places: np.ndarray,
@@ -558,7 +558,7 @@ def _keep_best(
                 worst = max(head_similarity[0], least[first + g])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
     """Restore the heap of the first `size` entries after its leader was replaced."""
     parent = 0
@@ -574,7 +574,7 @@ def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
         parent = child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
     """Turn the heap into a list, best first: its worst goes to the end, again and again."""
     for last in range(slots.size - 1, 0, -1):
@@ -582,7 +582,7 @@ def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
         _sink(slots, similarity, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     """Whether entry i comes after entry j: less similar, or as similar at a higher slot."""
     if similarity[i] == similarity[j]:
@@ -590,7 +590,7 @@ def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     return similarity[i] < similarity[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
     slots[i], slots[j] = slots[j], slots[i]
     similarity[i], similarity[j] = similarity[j], similarity[i]

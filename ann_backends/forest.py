@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.sketch import LANES, copy_lane, write_lane
 
 # Columns of Forest.nodes, Forest.links and Forest.state.
@@ -51,7 +51,7 @@ class Forest(NamedTuple):
     axes: np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def new_node(forest: Forest) -> int:
     state = forest.state
     node = state[FREE_NODE]
@@ -62,14 +62,14 @@ def new_node(forest: Forest) -> int:
     return int(node)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def free_node(forest: Forest, node: int) -> None:
     forest.nodes[node, BELOW] = forest.state[FREE_NODE]
     forest.state[FREE_NODE] = node
     forest.state[LIVE_NODES] -= 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def new_block(forest: Forest, owner: int) -> int:
     """An empty block."""
     state = forest.state
@@ -85,14 +85,14 @@ def new_block(forest: Forest, owner: int) -> int:
     return block
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def free_block(forest: Forest, block: int) -> None:
     forest.links[block, NEXT] = forest.state[FREE_BLOCK]
     forest.state[FREE_BLOCK] = block
     forest.state[LIVE_BLOCKS] -= 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def append(forest: Forest, tree: int, block: int, slot: int) -> None:
     """Put a row into a block that has a place left."""
     leaves = forest.leaves
@@ -101,14 +101,14 @@ def append(forest: Forest, tree: int, block: int, slot: int) -> None:
     forest.where[slot, tree] = block
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def place_of(forest: Forest, block: int, place: int) -> tuple[int, int]:
     """The group and the lane of a place in a block."""
     groups = (forest.leaves.shape[1] + LANES - 1) // LANES
     return block * groups + place // LANES, place % LANES
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> None:
     """Write the sketch of a row that has just been appended to a block."""
     block = forest.where[slot, tree]
@@ -116,7 +116,7 @@ def sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> Non
     write_lane(forest.sketches, group, lane, memory, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def put(forest: Forest, tree: int, memory: np.ndarray, block: int, place: int, slot: int) -> None:
     """Put a row into a place of a block, with its sketch."""
     forest.leaves[block, place] = slot
@@ -126,14 +126,14 @@ def put(forest: Forest, tree: int, memory: np.ndarray, block: int, place: int, s
         write_lane(forest.sketches, group, lane, memory, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
     group, lane = place_of(forest, block, place)
     to_group, to_lane = place_of(forest, to_block, to_place)
     copy_lane(forest.sketches, group, lane, to_group, to_lane)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def set_parent(forest: Forest, child: int, parent: int) -> None:
     if child > 0:
         forest.nodes[child, PARENT] = parent
@@ -141,7 +141,7 @@ def set_parent(forest: Forest, child: int, parent: int) -> None:
         forest.links[-child, OWNER] = parent
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) -> None:
     """Hang `new` where `old` was, below `parent` (0: at the root)."""
     if parent == 0:
@@ -153,7 +153,7 @@ def replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) ->
     set_parent(forest, new, parent)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def grow_node(
     forest: Forest, tree: int, leaf: int, other: int, dimension: int, threshold: float, above: bool
 ) -> None:

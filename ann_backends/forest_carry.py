@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ann_backends.forest import (
     ABOVE,
@@ -44,9 +43,10 @@ from ann_backends.forest_log import (
     UNCHAIN,
     UPROOT,
 )
+from ann_backends.kernels.jit import kernel
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def carry(forest: Forest, memory: np.ndarray, log: np.ndarray, forward: bool) -> None:
     """Take back all notes of `log`, or make them again; memory [N, W] is on the other side already.
 
@@ -72,7 +72,7 @@ def carry(forest: Forest, memory: np.ndarray, log: np.ndarray, forward: bool) ->
             _undo(forest, memory, note, words, header)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _size(forest: Forest, words: int, header: int) -> int:
     """Numbers of a note, its header among them."""
     kind, trees = header & KIND, forest.roots.size
@@ -92,7 +92,7 @@ def _size(forest: Forest, words: int, header: int) -> int:
     return size
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _redo(forest: Forest, memory: np.ndarray, note: np.ndarray, words: int, header: int) -> None:
     kind, tree = header & KIND, header // TREE
     if kind == OUT:
@@ -122,7 +122,7 @@ def _redo(forest: Forest, memory: np.ndarray, note: np.ndarray, words: int, head
         _divide(forest, tree, memory, note, words)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _undo(forest: Forest, memory: np.ndarray, note: np.ndarray, words: int, header: int) -> None:
     kind, tree = header & KIND, header // TREE
     if kind == OUT:
@@ -158,7 +158,7 @@ def _undo(forest: Forest, memory: np.ndarray, note: np.ndarray, words: int, head
 # Nodes and blocks: what undoes making them and freeing them.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unmake_node(forest: Forest, node: int, header: int) -> None:
     if header & FRESH_NODE:
         forest.state[LIVE_NODES] -= 1
@@ -166,7 +166,7 @@ def _unmake_node(forest: Forest, node: int, header: int) -> None:
         free_node(forest, node)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unmake_block(forest: Forest, block: int, header: int) -> None:
     if header & FRESH_BLOCK:
         forest.state[LIVE_BLOCKS] -= 1
@@ -174,27 +174,27 @@ def _unmake_block(forest: Forest, block: int, header: int) -> None:
         free_block(forest, block)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unfree_node(forest: Forest) -> int:
     """The node that was freed last is in use again."""
     assert forest.state[FREE_NODE] > 0
     return new_node(forest)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unfree_block(forest: Forest, owner: int) -> int:
     """The block that was freed last is in use again, and empty as it was."""
     assert forest.state[FREE_BLOCK] > 0
     return new_block(forest, owner)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _chain(forest: Forest, leaf: int, block: int) -> None:
     forest.links[block, NEXT] = forest.links[leaf, NEXT]
     forest.links[leaf, NEXT] = block
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unchain(forest: Forest, leaf: int) -> None:
     """Take a leaf's second block out of its chain."""
     forest.links[leaf, NEXT] = forest.links[forest.links[leaf, NEXT], NEXT]
@@ -203,7 +203,7 @@ def _unchain(forest: Forest, leaf: int) -> None:
 # Branches: a node over a child and a leaf beside it.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _branch(
     forest: Forest, tree: int, note: np.ndarray, words: int, header: int, node: int, other: int
 ) -> None:
@@ -221,7 +221,7 @@ def _branch(
     forest.links[other, OWNER] = node
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unbranch(forest: Forest, tree: int, note: np.ndarray) -> None:
     """Put the child in the place of the node over it."""
     replace_child(forest, tree, forest.nodes[note[2], PARENT], note[2], note[0])
@@ -230,13 +230,13 @@ def _unbranch(forest: Forest, tree: int, note: np.ndarray) -> None:
 # Rows.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _move_to(forest: Forest, tree: int, memory: np.ndarray, slot: int, block: int) -> None:
     append(forest, tree, block, slot)
     put(forest, tree, memory, block, forest.leaves[block, 0], slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take_out(forest: Forest, memory: np.ndarray, note: np.ndarray) -> None:
     slot = note[note.size - 1]
     for tree in range(forest.roots.size):
@@ -248,7 +248,7 @@ def _take_out(forest: Forest, memory: np.ndarray, note: np.ndarray) -> None:
         forest.leaves[end, 0] -= 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_back(forest: Forest, memory: np.ndarray, note: np.ndarray) -> None:
     slot = note[note.size - 1]
     for tree in range(forest.roots.size):
@@ -260,21 +260,21 @@ def _put_back(forest: Forest, memory: np.ndarray, note: np.ndarray) -> None:
         put(forest, tree, memory, block, place, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _last_block(forest: Forest, block: int) -> int:
     """Which block of a leaf a row is taken from to fill a gap."""
     leaf = block if forest.links[block, OWNER] >= 0 else -forest.links[block, OWNER]
     return forest.links[leaf, NEXT] if forest.links[leaf, NEXT] else leaf
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_in(forest: Forest, memory: np.ndarray, note: np.ndarray) -> None:
     for tree in range(forest.roots.size):
         if note[tree]:
             _move_to(forest, tree, memory, note[note.size - 1], note[tree])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take_back(forest: Forest, note: np.ndarray) -> None:
     for tree in range(forest.roots.size):
         if note[tree]:
@@ -282,7 +282,7 @@ def _take_back(forest: Forest, note: np.ndarray) -> None:
             forest.where[note[note.size - 1], tree] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _part(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, words: int) -> None:
     """Move the last rows of the child back to the leaf beside it."""
     count = note[BRANCH + words]
@@ -294,7 +294,7 @@ def _part(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, words
             _move_to(forest, tree, memory, slot, note[1])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _order(forest: Forest, note: np.ndarray, words: int) -> tuple[np.ndarray, int]:
     """Where the rows of a leaf, and one more, stand after its split: (old place of each, middle).
 
@@ -309,7 +309,7 @@ def _order(forest: Forest, note: np.ndarray, words: int) -> tuple[np.ndarray, in
     return order, middle
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _divide(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, words: int) -> None:
     """Divide the rows of a leaf, and one more, as they were."""
     leaf, other = -note[0], note[1]
@@ -322,7 +322,7 @@ def _divide(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, wor
         _move_to(forest, tree, memory, members[order[i]], leaf if i < middle else other)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unite(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, words: int) -> None:
     """Bring the rows of a divided leaf together again in their old order, without the newest."""
     leaf, other = -note[0], note[1]
@@ -337,7 +337,7 @@ def _unite(forest: Forest, tree: int, memory: np.ndarray, note: np.ndarray, word
         _move_to(forest, tree, memory, members[i], leaf)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sketch_all(forest: Forest, memory: np.ndarray) -> None:
     """Make the sketches of all rows anew, where sketches are kept."""
     if forest.sketches.size == 0:

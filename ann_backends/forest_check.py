@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ann_backends.forest import (
     ABOVE,
@@ -19,6 +18,7 @@ from ann_backends.forest import (
     PARENT,
     Forest,
 )
+from ann_backends.kernels.jit import kernel
 
 
 def problem(forest: Forest, memory: np.ndarray) -> str:
@@ -31,7 +31,7 @@ def problem(forest: Forest, memory: np.ndarray) -> str:
     return "" if _is_sound(forest, memory.shape[1]) else "trees that do not hang together"
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_sound(forest: Forest, word_size: int) -> bool:
     state, room = forest.state, forest.thresholds.size
     if state.min() < 0 or state.max() >= 2**31:
@@ -49,7 +49,7 @@ def _is_sound(forest: Forest, word_size: int) -> bool:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_tree(
     forest: Forest, tree: int, word_size: int, used_nodes: np.ndarray, used_blocks: np.ndarray
 ) -> bool:
@@ -78,7 +78,7 @@ def _is_tree(
     return known.sum() == forest.state[FINDABLE] == (forest.where[:, tree] != 0).sum()
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_leaf(
     forest: Forest, tree: int, leaf: int, owner: int, known: np.ndarray, used: np.ndarray
 ) -> bool:
@@ -106,7 +106,7 @@ def _is_leaf(
     return number > 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_list(following: np.ndarray, first: int, used: np.ndarray) -> bool:
     """A list of numbers that are not used, after which all used ones are the lowest."""
     number = first

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ann_backends import checks
 from ann_backends.buffers import copy_changed, lazy_copy, lazy_zeros
 from ann_backends.copies import Copied, given
+from ann_backends.kernels.jit import kernel
 from ann_backends.log import Log, Snapshot, Touched
 from ann_backends.metric import METRICS, longest
 
@@ -380,7 +380,7 @@ class Index(Copied):
         return "" if finite else "NaN or infinite values in a findable row"
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count_insertions(slots: np.ndarray, insertions: np.ndarray, rebuild_every: int) -> bool:
     """Add each element's slots (not -1) to `insertions` [B]; whether any element is due."""
     due = False

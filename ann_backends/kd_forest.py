@@ -25,7 +25,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ann_backends import checks as checking
 from ann_backends import forest_carry, forest_check
@@ -73,6 +72,7 @@ from ann_backends.forest_log import (
     reserve,
 )
 from ann_backends.index import Index, Settings
+from ann_backends.kernels.jit import kernel
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import CACHE_LINE, prefetch_item, prefetch_row
 from ann_backends.sketch import (
@@ -361,7 +361,7 @@ def _widened(array: np.ndarray, room: int) -> np.ndarray:
 # Points: rows and queries as the trees see them.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _inverse_norm(word: np.ndarray) -> float:
     """1 / sqrt(|word|^2 + eps), in double precision: no finite float32 word overflows it.
 
@@ -380,13 +380,13 @@ def _inverse_norm(word: np.ndarray) -> float:
     return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scale(word: np.ndarray, cosine: bool) -> float:
     """What turns a word into its point: a factor in the memory's precision."""
     return word.dtype.type(_inverse_norm(word) if cosine else 1.0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scaled(word: np.ndarray, cosine: bool, scaled: np.ndarray) -> None:
     """scaled [W] = word / |word| for cosine, the word [W] for l2."""
     scale = _scale(word, cosine)
@@ -394,13 +394,13 @@ def _scaled(word: np.ndarray, cosine: bool, scaled: np.ndarray) -> None:
         scaled[w] = word[w] * scale
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _place(word: np.ndarray, cosine: bool, axes: np.ndarray, point: np.ndarray) -> None:
     """point [W] = the coordinates of word [W] along the axes."""
     _turn(word, _scale(word, cosine), axes, point)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _turn(word: np.ndarray, scale: float, axes: np.ndarray, point: np.ndarray) -> None:
     """The sums are those of `_coordinate`, in the same order."""
     if axes.size == 0:
@@ -414,7 +414,7 @@ def _turn(word: np.ndarray, scale: float, axes: np.ndarray, point: np.ndarray) -
             point[i] += number * axes[w, i]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _coordinate(
     memory: np.ndarray, slot: int, scale: float, axes: np.ndarray, dimension: int
 ) -> float:
@@ -428,14 +428,14 @@ def _coordinate(
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scale_all(memory: np.ndarray, members: np.ndarray, cosine: bool, scales: np.ndarray) -> None:
     """The scales [n] of the rows `members` [n] of memory [N, W]."""
     for i in range(members.size):
         scales[i] = _scale(memory[members[i]], cosine)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _append_alike(forest: Forest, tree: int, leaf: int, slot: int, log: np.ndarray) -> int:
     """Put one more row into a full leaf whose rows are all like it; the block it is in."""
     block = forest.links[leaf, NEXT]
@@ -453,7 +453,7 @@ def _append_alike(forest: Forest, tree: int, leaf: int, slot: int, log: np.ndarr
 # Splits.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _draw(random: np.ndarray, below: int) -> int:
     """A random number in [0, below); random: uint64 [1], the state of a splitmix64 generator."""
     random[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -463,7 +463,7 @@ def _draw(random: np.ndarray, below: int) -> int:
     return int(np.int64((mixed ^ (mixed >> np.uint64(31))) % np.uint64(below)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _choose_split(
     memory: np.ndarray,
     members: np.ndarray,
@@ -486,7 +486,7 @@ def _choose_split(
     return dimension, _threshold(memory, members, scales, axes, stride, dimension)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _draw_dimension(
     memory: np.ndarray,
     members: np.ndarray,
@@ -510,7 +510,7 @@ def _draw_dimension(
     return widest[_draw(random, found)] if found else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _variances(
     memory: np.ndarray, members: np.ndarray, scales: np.ndarray, axes: np.ndarray, stride: int
 ) -> np.ndarray:
@@ -543,7 +543,7 @@ def _variances(
     return squares
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _threshold(
     memory: np.ndarray,
     members: np.ndarray,
@@ -569,7 +569,7 @@ def _threshold(
     return threshold if least < threshold <= most else most
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _partition(
     memory: np.ndarray,
     members: np.ndarray,
@@ -600,7 +600,7 @@ def _partition(
 # Building.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _build_tree(
     memory: np.ndarray,
     members: np.ndarray,
@@ -643,7 +643,7 @@ def _build_tree(
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _build_part(
     forest: Forest,
     tree: int,
@@ -668,7 +668,7 @@ def _build_part(
     return node, middle
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _adopt(forest: Forest, tree: int, parent: int, side: int, child: int) -> None:
     """Make `child` the BELOW or ABOVE (`side`) of `parent`, or the root if that is 0."""
     if parent == 0:
@@ -678,7 +678,7 @@ def _adopt(forest: Forest, tree: int, parent: int, side: int, child: int) -> Non
     set_parent(forest, child, parent)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _build_leaf(forest: Forest, tree: int, memory: np.ndarray, members: np.ndarray) -> int:
     """A leaf of the rows members [n], which are all alike if they are more than fit in a block."""
     leaf, no_log = new_block(forest, 0), np.empty(0, np.int32)
@@ -695,7 +695,7 @@ def _build_leaf(forest: Forest, tree: int, memory: np.ndarray, members: np.ndarr
 # Updating.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _refresh(
     memory: np.ndarray,
     slots: np.ndarray,
@@ -738,7 +738,7 @@ def _refresh(
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _forget(
     slots: np.ndarray,
     where: np.ndarray,
@@ -759,7 +759,7 @@ def _forget(
         _take_out(forest, slots[b], log[b])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take_out(forest: Forest, slots: np.ndarray, log: np.ndarray) -> None:
     """Take the rows `slots` [n] out of every tree that they are in."""
     where = forest.where
@@ -778,7 +778,7 @@ def _take_out(forest: Forest, slots: np.ndarray, log: np.ndarray) -> None:
                 forest.state[FINDABLE] -= 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
     """Ask for all that taking out the rows `slots` [n] looks at, so that the misses overlap."""
     where, leaves, links, nodes = forest.where, forest.leaves, forest.links, forest.nodes
@@ -797,7 +797,7 @@ def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
                 prefetch_item(leaves, max(-sibling, 0), 0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _detach(forest: Forest, tree: int, slot: int, log: np.ndarray, at: int) -> None:
     """Fill a row's place with the last row of its leaf, in O(1); note in log[at :] where it was."""
     where, leaves, links = forest.where, forest.leaves, forest.links
@@ -827,7 +827,7 @@ def _detach(forest: Forest, tree: int, slot: int, log: np.ndarray, at: int) -> N
             note_block(log, UNCHAIN, 0, tree, leaf, end)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _dissolve(forest: Forest, tree: int, leaf: int, log: np.ndarray) -> None:
     """Drop a leaf of few rows: they join its sibling, which takes the place of their parent.
 
@@ -861,7 +861,7 @@ def _dissolve(forest: Forest, tree: int, leaf: int, log: np.ndarray) -> None:
     free_block(forest, leaf)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_in(
     forest: Forest,
     memory: np.ndarray,
@@ -903,7 +903,7 @@ def _put_in(
                     log[at + trees] = slot
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _approach(
     forest: Forest,
     memory: np.ndarray,
@@ -946,7 +946,7 @@ def _approach(
                     prefetch_row(memory, leaves[leaf, place])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _descend(forest: Forest, tree: int, point: np.ndarray) -> int:
     """The leaf of a point [W]; 0 in an empty tree."""
     nodes, thresholds, state = forest.nodes, forest.thresholds, forest.state
@@ -960,7 +960,7 @@ def _descend(forest: Forest, tree: int, point: np.ndarray) -> int:
     return -child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insert(
     forest: Forest,
     tree: int,
@@ -994,7 +994,7 @@ def _insert(
     return block
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _split(
     forest: Forest,
     tree: int,
@@ -1040,7 +1040,7 @@ def _split(
     return 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _set_apart(
     forest: Forest,
     tree: int,
@@ -1080,7 +1080,7 @@ def _set_apart(
 # Searching. Plain arrays all through: a view or a tuple costs atomic reference counts.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _search(
     memory: np.ndarray,
     queries: np.ndarray,
@@ -1125,7 +1125,7 @@ def _search(
             _sort(best_slots, best)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
     """Have a clock that can count so many more."""
     if clock[0] + queries >= 2**32:
@@ -1133,7 +1133,7 @@ def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
         visited[:] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _search_one(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1195,7 +1195,7 @@ def _search_one(
     _score(memory, fetched, 1 - turn, waiting, scaled, cosine, slots, similarity)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _search_sketches(
     memory: np.ndarray,
     queries: np.ndarray,
@@ -1251,7 +1251,7 @@ def _search_sketches(
             _sort(best_slots, best)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _search_sketches_one(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1305,7 +1305,7 @@ def _search_sketches_one(
         first = False
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _score_block(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1347,7 +1347,7 @@ def _score_block(
                 keep_best(slot, score, near, near_scores, arrivals, visited, now)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fetch(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1370,7 +1370,7 @@ def _fetch(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _score(
     memory: np.ndarray,
     fetched: np.ndarray,
@@ -1390,7 +1390,7 @@ def _score(
             _sink(slots, similarity, slots.size)
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _cosine(scaled: np.ndarray, memory: np.ndarray, slot: int) -> float:
     """Similarity of a query, scaled [W], and a row, in the memory's precision."""
     dot = squares = memory.dtype.type(0)
@@ -1402,7 +1402,7 @@ def _cosine(scaled: np.ndarray, memory: np.ndarray, slot: int) -> float:
     return memory.dtype.type(dot * _inverse_norm(memory[slot]))
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _closeness(query: np.ndarray, memory: np.ndarray, slot: int) -> float:
     """-|query - row|^2 by differences: no digits are lost."""
     total = memory.dtype.type(0)
@@ -1411,7 +1411,7 @@ def _closeness(query: np.ndarray, memory: np.ndarray, slot: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _push(keys: np.ndarray, items: np.ndarray, size: int, key: float, item: int) -> int:
     """Add an entry to the queue, a heap led by the least key; its new size."""
     place = size
@@ -1422,7 +1422,7 @@ def _push(keys: np.ndarray, items: np.ndarray, size: int, key: float, item: int)
     return size + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pop(keys: np.ndarray, items: np.ndarray, size: int) -> int:
     """Drop the queue's first entry; its new size."""
     size -= 1
@@ -1442,7 +1442,7 @@ def _pop(keys: np.ndarray, items: np.ndarray, size: int) -> int:
     return size
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
     """Restore the heap of the first `size` results, led by the worst, after that was replaced."""
     parent = 0
@@ -1458,7 +1458,7 @@ def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
         parent = child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
     """Turn the heap into a list, best first: its worst goes to the end, again and again."""
     for last in range(slots.size - 1, 0, -1):
@@ -1466,7 +1466,7 @@ def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
         _sink(slots, similarity, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     """Whether result i comes after result j: less similar, or as similar at a higher slot."""
     if similarity[i] == similarity[j]:
@@ -1474,7 +1474,7 @@ def _worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     return similarity[i] < similarity[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
     slots[i], slots[j] = slots[j], slots[i]
     similarity[i], similarity[j] = similarity[j], similarity[i]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.lsh_tables import (
     APPENDED,
     CODES,
@@ -86,7 +86,7 @@ def members_of(index: Tables, element: int) -> np.ndarray:
     return index.members[element, : index.findable[element]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def redo(index: Tables, chunk: np.ndarray) -> None:
     """Make again all that `undo` took back."""
     tables = index.records.shape[2] - CODES
@@ -104,7 +104,7 @@ def redo(index: Tables, chunk: np.ndarray) -> None:
                 write(index, b, slot, codes, 0, log)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def undo(index: Tables, chunk: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] - CODES)
@@ -116,7 +116,7 @@ def undo(index: Tables, chunk: np.ndarray) -> None:
                 _take_back_write(index, b, chunk[b], at)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _take_back_write(index: Tables, b: int, log: np.ndarray, at: int) -> None:
     slot, records = log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES - 1, -1, -1):
@@ -137,7 +137,7 @@ def _take_back_write(index: Tables, b: int, log: np.ndarray, at: int) -> None:
         records[b, slot, PLACE] = 0
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _take_back_removal(index: Tables, b: int, log: np.ndarray, at: int) -> None:
     slot, records = -1 - log[at + SLOT], index.records
     for t in range(records.shape[2] - CODES):
@@ -152,7 +152,7 @@ def _take_back_removal(index: Tables, b: int, log: np.ndarray, at: int) -> None:
     records[b, slot, PLACE] = place + 1
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None:
     """Take the newest row out of a bucket, and put back what was dropped for it."""
     if gap == APPENDED:
@@ -164,7 +164,7 @@ def _expel(lines: np.ndarray, b: int, line: int, gap: int, dropped: int) -> None
         _return(lines, b, line, gap, dropped)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _return(lines: np.ndarray, b: int, line: int, place: int, entry: int) -> None:
     """Put an entry in its place again, if it had one; what stands from there on moves up by one."""
     if place < ROOM:

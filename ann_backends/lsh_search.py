@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.lsh_tables import CODES, ROOM, Tables, encode, line_of, prefetch_row, project
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import prefetch
@@ -17,7 +17,7 @@ REORDERED = {"reassoc", "contract", "nsz"}
 LARGE_SQUARE = 1e37
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search(
     index: Tables,
     probing: np.ndarray,
@@ -59,7 +59,7 @@ def search(
             _sort(slots[b, h], similarity[b, h])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _power_of_two(least: int) -> int:
     power = 1
     while power < least:
@@ -67,7 +67,7 @@ def _power_of_two(least: int) -> int:
     return power
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _choose_lines(
     index: Tables,
     sequence: np.ndarray,
@@ -100,7 +100,7 @@ def _choose_lines(
             prefetch(index.lines, (b * index.lines.shape[1] + max(0, lines[h, first + p])) * ROOM)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _rank_planes(
     products: np.ndarray, t: int, tables: int, ranks: int, nearest: np.ndarray
 ) -> None:
@@ -116,7 +116,7 @@ def _rank_planes(
         nearest[r], nearest[best] = nearest[best], nearest[r]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _gather(
     index: Tables,
     b: int,
@@ -144,7 +144,7 @@ def _gather(
     return number
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample(
     index: Tables, b: int, size: int, found: np.ndarray, number: int, met: np.ndarray, turn: int
 ) -> int:
@@ -161,7 +161,7 @@ def _sample(
     return number
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_new(met: np.ndarray, turn: int, slot: int) -> bool:
     """Whether this turn meets a slot for the first time; `met` is a hash set of (turn, slot).
 
@@ -177,7 +177,7 @@ def _is_new(met: np.ndarray, turn: int, slot: int) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _normalise(queries: np.ndarray, h: int, ready: np.ndarray) -> None:
     """ready[h] = queries[h] / sqrt(|queries[h]|^2 + eps)."""
     factor = 1.0 / np.sqrt(_squared_norm(queries, h) + NORM_EPSILON)
@@ -185,7 +185,7 @@ def _normalise(queries: np.ndarray, h: int, ready: np.ndarray) -> None:
         ready[h, w] = queries[h, w] * factor
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _squared_norm(words: np.ndarray, row: int) -> float:
     """In double precision: no finite float32 word overflows it."""
     total = 0.0
@@ -194,7 +194,7 @@ def _squared_norm(words: np.ndarray, row: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _products(
     words: np.ndarray, ready: np.ndarray, h: int, found: np.ndarray, scores: np.ndarray
 ) -> None:
@@ -209,7 +209,7 @@ def _products(
 
 
 # NumPy's divisions raise nothing, which lets them vectorise.
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _cosines(words: np.ndarray, found: np.ndarray, scores: np.ndarray) -> None:
     """scores[0] becomes the similarity of the `found` rows."""
     epsilon = scores.dtype.type(NORM_EPSILON)
@@ -224,7 +224,7 @@ def _cosines(words: np.ndarray, found: np.ndarray, scores: np.ndarray) -> None:
             scores[0, i] /= np.sqrt(_squared_norm(words, found[i]) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _keep_best(
     found: np.ndarray, scores: np.ndarray, slots: np.ndarray, similarity: np.ndarray
 ) -> None:
@@ -236,7 +236,7 @@ def _keep_best(
             _sink(slots, similarity, slots.size)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
     """Restore the heap of the first `size` entries after its leader was replaced."""
     parent = 0
@@ -252,7 +252,7 @@ def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
         parent = child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
     """Turn the heap into a list, best first: its worst goes to the end, again and again."""
     for last in range(slots.size - 1, 0, -1):
@@ -260,7 +260,7 @@ def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
         _sink(slots, similarity, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     """Whether entry i comes after entry j: less similar, or as similar at a higher slot."""
     if similarity[i] == similarity[j]:
@@ -268,7 +268,7 @@ def _is_worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool
     return similarity[i] < similarity[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
     slots[i], slots[j] = slots[j], slots[i]
     similarity[i], similarity[j] = similarity[j], similarity[i]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.prefetching import CACHE_LINE, prefetch
 from ann_backends.uncounted import UNCOUNTED
 
@@ -57,7 +57,7 @@ class Tables(NamedTuple):
     written: np.ndarray
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     """Ask for a row of `row_size` entries; the processor follows by itself after some lines."""
     first, line = row * row_size, CACHE_LINE // array.itemsize
@@ -68,7 +68,7 @@ def prefetch_row(array: np.ndarray, row: int, row_size: int) -> None:
     prefetch(array, first + size - 1)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarray) -> None:
     """products[j] = words[row] . planes[:, j].
 
@@ -87,7 +87,7 @@ def project(words: np.ndarray, row: int, planes: np.ndarray, products: np.ndarra
             products[j] += words[row, w] * planes[w, j]
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> None:
     """The codes of one word, all tables, into codes[row, first:]; 0 and -0 are the same side."""
     tables = codes.shape[1] - first
@@ -97,7 +97,7 @@ def encode(products: np.ndarray, codes: np.ndarray, row: int, first: int) -> Non
             codes[row, first + t] += np.int32(products[j * tables + t] > 0) << np.int32(j)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> tuple[int, int]:
     """Append a row to a bucket; a full one drops its oldest guest, or resident for resident.
 
@@ -122,7 +122,7 @@ def _enter(lines: np.ndarray, b: int, line: int, slot: int, resident: bool) -> t
     return dropped, gap
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     """Take a row out of a bucket, if it is there; returns where it stood, or ROOM."""
     for i in range(ROOM):
@@ -132,14 +132,14 @@ def _leave(lines: np.ndarray, b: int, line: int, slot: int) -> int:
     return ROOM
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _close_up(lines: np.ndarray, b: int, line: int, gap: int) -> None:
     for i in range(gap, ROOM - 1):
         lines[b, line, i] = lines[b, line, i + 1]
     lines[b, line, ROOM - 1] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log: np.ndarray) -> int:
     """Make the rows at `slots` [B, n] findable under their present codes, after the first `done`.
 
@@ -152,7 +152,7 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     return _update(index, memory, slots, done, log, products, codes)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _update(
     index: Tables,
     memory: np.ndarray,
@@ -182,7 +182,7 @@ def _update(
     return slots.size
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop: int) -> None:
     rows, size = index.records.shape[1:]
     for i in range(first, stop):
@@ -190,7 +190,7 @@ def _prefetch_records(index: Tables, b: int, slots: np.ndarray, first: int, stop
             prefetch_row(index.records, b * rows + slots[b, i], size)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: int) -> None:
     """Ask for the buckets that a row stands in and for those that it goes to."""
     lines = b * index.lines.shape[1]
@@ -202,14 +202,14 @@ def _prefetch_lines(index: Tables, b: int, slot: int, codes: np.ndarray, row: in
             prefetch(index.lines, (lines + line_of(index, b, t, old)) * ROOM)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def line_of(index: Tables, b: int, table: int, code: int) -> int:
     """Where the bucket of a code is in lines[b]; short codes use the front of a table's part."""
     tables = index.records.shape[2] - CODES
     return table * (index.lines.shape[1] // tables) + (code & ((1 << index.bits[b]) - 1))
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np.ndarray) -> None:
     """Make a row a member, if it is none, with codes[row]; the tables take turns as its home."""
     tables, count = codes.shape[1], index.findable[b]
@@ -227,13 +227,13 @@ def write(index: Tables, b: int, slot: int, codes: np.ndarray, row: int, log: np
     index.written[b] += 1
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
@@ -242,7 +242,7 @@ def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     return at
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member that stands in no table yet."""
     index.members[b, index.findable[b]] = slot
@@ -251,7 +251,7 @@ def _list(index: Tables, b: int, slot: int) -> None:
     index.records[b, slot, HOME] = NOWHERE
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _move(
     index: Tables,
     b: int,
@@ -285,7 +285,7 @@ def _move(
     records[b, slot, HOME] = home
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable. log: as in `update`."""
     for b in range(slots.shape[0]):
@@ -295,7 +295,7 @@ def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
                 unlist(index, b, slots[b, i], own_log)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records = index.records
@@ -314,14 +314,14 @@ def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     records[b, slot, PLACE] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def list_all(index: Tables) -> None:
     for b in range(index.members.shape[0]):
         for slot in range(index.members.shape[1]):
             _list(index, b, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def rebuild(index: Tables, memory: np.ndarray, b: int, least_bits: int) -> None:
     """Encode the members of one element as they are now, and fill its tables with them."""
     words = memory[b]
@@ -336,7 +336,7 @@ def rebuild(index: Tables, memory: np.ndarray, b: int, least_bits: int) -> None:
     _refill(index, b, bits)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def lengthen_codes(index: Tables, b: int) -> None:
     """Use as many bits of the codes as the members have come to need."""
     bits = index.bits[b]
@@ -346,13 +346,13 @@ def lengthen_codes(index: Tables, b: int) -> None:
         _refill(index, b, bits)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     tables = index.records.shape[2] - CODES
     return index.findable[b] > LOAD << bits and bits < index.planes.shape[1] // tables
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _refill(index: Tables, b: int, bits: int) -> None:
     """Fill the tables anew from the members' codes, `bits` long; the fresh rows come last."""
     tables = index.records.shape[2] - CODES
@@ -367,7 +367,7 @@ def _refill(index: Tables, b: int, bits: int) -> None:
     _replay(index, b)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _refill_table(index: Tables, b: int, t: int) -> None:
     """Enter all members into an empty table: one in `tables` as residents, in turn."""
     records, count, tables = index.records, index.findable[b], index.records.shape[2] - CODES
@@ -381,7 +381,7 @@ def _refill_table(index: Tables, b: int, t: int) -> None:
         _enter(index.lines, b, line, slot, i % tables == t)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _replay(index: Tables, b: int) -> None:
     """Move the rows written last as if they were written again, in their order."""
     ring, tables = index.recent.shape[1], index.records.shape[2] - CODES

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.lsh_wide_tables import (
     BITS,
     BLOCK,
@@ -106,7 +106,7 @@ def members_of(index: Tables, element: int) -> np.ndarray:
     return index.members[element, : index.state[element, FINDABLE]]
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def sketch_members(index: Tables, words: np.ndarray, b: int) -> None:
     """Put the sketches of all members where the members stand."""
     tables = index.records.shape[2] // 2
@@ -117,7 +117,7 @@ def sketch_members(index: Tables, words: np.ndarray, b: int) -> None:
                 settle(index, words, b, t, slot, place)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def redo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
     """Make again all that `undo` took back."""
     tables = index.records.shape[2] // 2
@@ -135,7 +135,7 @@ def redo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
                 write(index, words, b, slot, codes, log)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def undo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
     """Take back all changes noted in a chunk."""
     size = note_size(index.records.shape[2] // 2)
@@ -147,7 +147,7 @@ def undo(index: Tables, memory: np.ndarray, chunk: np.ndarray) -> None:
                 _take_back_write(index, memory[b], b, chunk[b], at)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _take_back_write(index: Tables, words: np.ndarray, b: int, log: np.ndarray, at: int) -> None:
     slot, records, state = log[at + SLOT], index.records, index.state
     tables = records.shape[2] // 2
@@ -169,7 +169,7 @@ def _take_back_write(index: Tables, words: np.ndarray, b: int, log: np.ndarray, 
         records[b, slot, LISTED] = 0
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _take_back_removal(index: Tables, words: np.ndarray, b: int, log: np.ndarray, at: int) -> None:
     slot, records, state = -1 - log[at + SLOT], index.records, index.state
     for t in range(records.shape[2] // 2 - 1, -1, -1):
@@ -182,7 +182,7 @@ def _take_back_removal(index: Tables, words: np.ndarray, b: int, log: np.ndarray
     records[b, slot, LISTED] = place + 1
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped: int) -> None:
     """Take the newest row out of the bucket of its code; undoes what entering it did."""
     tables, state = index.records.shape[2] // 2, index.state
@@ -203,7 +203,7 @@ def _expel(index: Tables, words: np.ndarray, b: int, t: int, slot: int, dropped:
             state[b, FREE] = block
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _return(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Put a row in its place again, if it had one; undoes what leaving the bucket did."""
     if place == 0:
@@ -255,7 +255,7 @@ def problem(index: Tables, element: int, least_bits: int) -> str:
     return "" if _are_buckets_sound(index, element) else "a bucket with other rows than its own"
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _are_buckets_sound(index: Tables, b: int) -> bool:
     """Whether each block in use is in one bucket or free, and each place in use of one row."""
     used, tables = index.state[b, USED], index.records.shape[2] // 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from ann_backends import ranking
 from ann_backends.best import LISTED as MOST_LISTED
 from ann_backends.best import keep_best
+from ann_backends.kernels.jit import kernel
 from ann_backends.lsh_wide_tables import (
     AXES,
     BITS,
@@ -50,7 +50,7 @@ CUTS = 24
 BLOCKS_AHEAD = 4
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prefetch_row(index: Tables, memory: np.ndarray, b: int, slot: int) -> None:
     """Ask for a row's record and its word, which will be looked at when all heads have theirs."""
     row, word_size = b * memory.shape[1] + slot, memory.shape[2]
@@ -59,7 +59,7 @@ def _prefetch_row(index: Tables, memory: np.ndarray, b: int, slot: int) -> None:
         prefetch(memory, i)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def search(
     index: Tables,
     limits: tuple[int, float],
@@ -146,7 +146,7 @@ def search(
         ranking.rank(rows, index.members[b], places, size, *given, slots[b], similarity[b])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _close_codes(coordinates: np.ndarray, bits: int, most: int) -> np.ndarray:
     """A query's own code, then those with the second nearest vertex in one place: int32, to `most`.
 
@@ -169,7 +169,7 @@ def _close_codes(coordinates: np.ndarray, bits: int, most: int) -> np.ndarray:
     return codes[:most]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _holds(codes: np.ndarray, code: int) -> bool:
     found = False
     for each in codes:
@@ -177,13 +177,13 @@ def _holds(codes: np.ndarray, code: int) -> bool:
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _farthest(reach: float, kth: float) -> float:
     """How far buckets may be to be looked into, when the k-th best row so far scores `kth`."""
     return reach if math.isinf(reach) else reach * (1 - min(kth, 1))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _codes_within(
     coordinates: np.ndarray, bits: int, probes: int, farthest: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +212,7 @@ def _codes_within(
     return codes[:count], distances[:count]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _vertices_within(
     coordinates: np.ndarray,
     first: int,
@@ -244,7 +244,7 @@ def _vertices_within(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _nearest_codes(
     coordinates: np.ndarray, bits: int, probes: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +275,7 @@ def _nearest_codes(
     return codes, distances
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _nearest(
     codes: np.ndarray, distances: np.ndarray, number: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -290,7 +290,7 @@ def _nearest(
     return codes[:kept], distances[:kept]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cutoff(distances: np.ndarray, number: int) -> float:
     """A distance that `number` of them do not exceed, or with ties some more, by bisection."""
     low, high = np.float32(-1), distances.max()
@@ -308,7 +308,7 @@ def _cutoff(distances: np.ndarray, number: int) -> float:
     return high
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _list_blocks(
     index: Tables, b: int, bucket: int, blocks: np.ndarray, fills: np.ndarray, number: int
 ) -> int:
@@ -326,7 +326,7 @@ def _list_blocks(
     return number
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scan(
     index: Tables,
     b: int,
@@ -383,13 +383,13 @@ def _scan(
                     _keep_score(score, nearest)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _kth(best: np.ndarray, nearest: np.ndarray, k: int) -> float:
     """The score of the k-th best row so far, -inf if there are fewer."""
     return nearest[0] if nearest.size else best[best.size - k]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _keep_score(score: float, nearest: np.ndarray) -> None:
     """Take a score into the best so far: a heap led by the worst."""
     if score > nearest[0]:
@@ -405,7 +405,7 @@ def _keep_score(score: float, nearest: np.ndarray) -> None:
         nearest[parent] = score
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _own_score(queries: np.ndarray, h: int, prepared: np.ndarray) -> float:
     """The score that the sketch of a row equal to the query has."""
     sketch = np.zeros((1, prepared.shape[0] - 1, LANES, FOUR), np.int8)
@@ -415,7 +415,7 @@ def _own_score(queries: np.ndarray, h: int, prepared: np.ndarray) -> float:
     return scores[0]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _squared_distance(words: np.ndarray, slot: int, queries: np.ndarray, h: int) -> float:
     """That of the directions of words[slot] and queries[h]: exactly 0 where they are equal."""
     scale, query_scale = inverse_norm(words, slot), inverse_norm(queries, h)

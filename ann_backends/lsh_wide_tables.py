@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.prefetching import CACHE_LINE, prefetch
 from ann_backends.sketch import FOUR, LANES, copy_lane, write_lane
@@ -72,14 +72,14 @@ class Tables(NamedTuple):
     state: np.ndarray
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def prefetch_groups(index: Tables, group: int, number: int) -> None:
     size = index.sketches.shape[1] * LANES * FOUR
     for i in range(group * size, (group + number) * size, CACHE_LINE):
         prefetch(index.sketches, i)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def inverse_norm(words: np.ndarray, row: int) -> float:
     # Four sums, as each addition waits for the one before it.
     a = b = c = d = 0.0
@@ -94,7 +94,7 @@ def inverse_norm(words: np.ndarray, row: int) -> float:
     return 1.0 / np.sqrt((a + b) + (c + d) + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def encode(
     index: Tables, b: int, words: np.ndarray, row: int, products: np.ndarray, codes: np.ndarray
 ) -> None:
@@ -124,7 +124,7 @@ def encode(
             first, left = first + AXES, left - bits
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     """Of `size` coordinates from `first` on the largest in size, i: 2 i, or 2 i + 1 if positive."""
     nearest, largest = 0, coordinates[first]
@@ -137,25 +137,25 @@ def nearest_vertex(coordinates: np.ndarray, first: int, size: int) -> int:
     return 2 * nearest + int(largest > 0)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def bucket_of(index: Tables, table: int, code: int) -> int:
     """The bucket of a code, in buckets[b]."""
     return table * (index.buckets.shape[1] // (index.records.shape[2] // 2)) + code
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def group_of(index: Tables, b: int, place: int) -> int:
     """The group of sketches that a place, block * BLOCK + lane, is in."""
     return b * index.older.shape[1] * GROUPS + place // LANES
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def slot_at(index: Tables, b: int, place: int) -> int:
     """The row that stands in a place."""
     return index.slots[group_of(index, b, place), index.slots.shape[1] - 1, place % LANES]
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     """Append a row to the bucket of its code; in a full one it takes another's place.
 
@@ -187,7 +187,7 @@ def _enter(index: Tables, words: np.ndarray, b: int, t: int, slot: int) -> int:
     return noted
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: int) -> None:
     """Have a row stand in a place of a table, with its sketch."""
     index.records[b, slot, CODES + index.records.shape[2] // 2 + t] = place
@@ -196,7 +196,7 @@ def settle(index: Tables, words: np.ndarray, b: int, t: int, slot: int, place: i
     write_lane(index.sketches, group, place % LANES, words, slot)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _leave(index: Tables, b: int, t: int, slot: int) -> None:
     """Take a row out of its bucket, if it is there; the bucket's last one takes its place."""
     tables, records = index.records.shape[2] // 2, index.records
@@ -218,7 +218,7 @@ def _leave(index: Tables, b: int, t: int, slot: int) -> None:
         index.state[b, FREE] = block
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log: np.ndarray) -> int:
     """Make the rows at `slots` [B, n] findable under their present codes, after the first `done`.
 
@@ -231,7 +231,7 @@ def update(index: Tables, memory: np.ndarray, slots: np.ndarray, done: int, log:
     return _update(index, memory, slots, done, log, products, codes)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _update(
     index: Tables,
     memory: np.ndarray,
@@ -262,7 +262,7 @@ def _update(
     return slots.size
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> None:
     """Ask for the sketches that a row leaves and for those that it joins."""
     tables = codes.size
@@ -279,7 +279,7 @@ def _prefetch_places(index: Tables, b: int, slot: int, codes: np.ndarray) -> Non
         prefetch_groups(index, group_of(index, b, new), 1)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def write(
     index: Tables, words: np.ndarray, b: int, slot: int, codes: np.ndarray, log: np.ndarray
 ) -> None:
@@ -309,13 +309,13 @@ def write(
     state[b, WRITTEN] += 1
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def note_size(tables: int) -> int:
     """Numbers in a log per row written or removed."""
     return PARTS + PART * tables
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     """Where the note of one more row begins."""
     at = log[0]
@@ -324,7 +324,7 @@ def _next_note(log: np.ndarray, slot: int, tables: int) -> int:
     return at
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _list(index: Tables, b: int, slot: int) -> None:
     """Make a row a member, that stands in no table yet."""
     index.members[b, index.state[b, FINDABLE]] = slot
@@ -332,14 +332,14 @@ def _list(index: Tables, b: int, slot: int) -> None:
     index.records[b, slot, LISTED] = index.state[b, FINDABLE]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def list_all(index: Tables) -> None:
     for b in range(index.members.shape[0]):
         for slot in range(index.members.shape[1]):
             _list(index, b, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
     """Make the rows at `slots` [B, n] not findable. log: as in `update`."""
     for b in range(slots.shape[0]):
@@ -349,7 +349,7 @@ def remove(index: Tables, slots: np.ndarray, log: np.ndarray) -> None:
                 unlist(index, b, slot, own_log)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     """Take a member out of its buckets; the last of the members takes its place among them."""
     records, state = index.records, index.state
@@ -368,7 +368,7 @@ def unlist(index: Tables, b: int, slot: int, log: np.ndarray) -> None:
     records[b, slot, LISTED] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def rebuild(index: Tables, memory: np.ndarray, b: int, least_bits: int) -> None:
     """Fill the tables of one element anew with its members as they are now."""
     bits, count = least_bits, index.state[b, FINDABLE]
@@ -381,7 +381,7 @@ def rebuild(index: Tables, memory: np.ndarray, b: int, least_bits: int) -> None:
             index.recent[b, i] = index.members[b, i * count // min(RECENT, count)]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def lengthen_codes(index: Tables, words: np.ndarray, b: int) -> None:
     """Use codes as long as the members have come to need."""
     bits = index.state[b, BITS]
@@ -391,13 +391,13 @@ def lengthen_codes(index: Tables, words: np.ndarray, b: int) -> None:
         _refill(index, words, b, bits)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def _is_crowded(index: Tables, b: int, bits: int) -> bool:
     buckets, tables = index.buckets.shape[1], index.records.shape[2] // 2
     return index.state[b, FINDABLE] > LOAD << bits and tables << bits < buckets
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _refill(index: Tables, words: np.ndarray, b: int, bits: int) -> None:
     """Fill the tables anew with the members under codes of so many bits."""
     tables, state = index.records.shape[2] // 2, index.state

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from ann_backends.kernels.jit import kernel
 
 CACHE_LINE = 64
 
@@ -33,13 +35,13 @@ def _emit_prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 prefetch: Any = intrinsic(_emit_prefetch)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def prefetch_item(array: np.ndarray, i: int, j: int) -> None:
     """Ask for array[i, j], C-contiguous."""
     prefetch(array, i * array.shape[1] + j)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def prefetch_row(array: np.ndarray, i: int) -> None:
     """Ask for all of array[i], C-contiguous; it need not start with a cache line."""
     first, size = i * array.shape[1], array.shape[1]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.metric import NORM_EPSILON
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
@@ -34,7 +34,7 @@ class Members(NamedTuple):
     size: np.ndarray
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add(slots: np.ndarray, places: np.ndarray, size: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Make the rows `given` [n] findable; returns them sorted and distinct, without -1."""
     added = _distinct(given)
@@ -46,7 +46,7 @@ def add(slots: np.ndarray, places: np.ndarray, size: np.ndarray, given: np.ndarr
     return added
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def drop(
     slots: np.ndarray, places: np.ndarray, size: np.ndarray, given: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ def drop(
     return dropped[:number], changed[changed < size[0]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def remember(recent: np.ndarray, number: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Append the slots `given` [n] to the first number[0] of `recent` [size], the oldest first.
 
@@ -96,7 +96,7 @@ def remember(recent: np.ndarray, number: np.ndarray, given: np.ndarray) -> np.nd
     return _distinct(gone[:leaving])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _distinct(values: np.ndarray) -> np.ndarray:
     """The values from 0 on, sorted, each once: int64."""
     ordered = np.sort(values)
@@ -108,7 +108,7 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return ordered[:number]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _union(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The slots of both, sorted, each once, without -1: int64."""
     both = np.empty(some.size + others.size, np.int64)
@@ -117,7 +117,7 @@ def _union(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return _distinct(both)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def points(words: np.ndarray, rows: np.ndarray, cosine: bool) -> np.ndarray:
     """words[rows] as a library sees them: float32 [n, W], for cosine divided by their norms.
 
@@ -135,7 +135,7 @@ def points(words: np.ndarray, rows: np.ndarray, cosine: bool) -> np.ndarray:
     return made
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def looked_up(table: np.ndarray, size: int, indices: np.ndarray) -> np.ndarray:
     """table[indices], int64 [H, C]; -1 where an index is not in [0, size)."""
     found = np.full(indices.shape, -1, np.int64)
@@ -146,7 +146,7 @@ def looked_up(table: np.ndarray, size: int, indices: np.ndarray) -> np.ndarray:
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def rank(
     words: np.ndarray,
     slots: np.ndarray,
@@ -195,7 +195,7 @@ def rank(
     return scans
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _consider(
     words: np.ndarray,
     places: np.ndarray,
@@ -231,7 +231,7 @@ def _consider(
             _keep_best(kept, number, scores[h], once, best_slots[h], best[h])
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _cosines(
     words: np.ndarray,
     rows: np.ndarray,
@@ -252,7 +252,7 @@ def _cosines(
             scores[h, i] = dot * scale
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _negative_distances(
     words: np.ndarray,
     rows: np.ndarray,
@@ -272,7 +272,7 @@ def _negative_distances(
             scores[h, i] = total
 
 
-@njit(nogil=True, cache=True, fastmath=REORDERED)
+@kernel(fastmath=REORDERED)
 def _inverse_norm(words: np.ndarray, row: int) -> float:
     """1 / sqrt(|words[row]|^2 + eps), in double precision: no finite float32 word overflows it."""
     total = 0.0
@@ -281,7 +281,7 @@ def _inverse_norm(words: np.ndarray, row: int) -> float:
     return 1.0 / np.sqrt(total + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _keep_best(
     rows: np.ndarray,
     number: int,
@@ -308,7 +308,7 @@ def _keep_best(
                 _sink(slots, similarity, slots.size)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
     """Restore the heap of the first `size` entries after its leader was replaced."""
     parent = 0
@@ -324,7 +324,7 @@ def _sink(slots: np.ndarray, similarity: np.ndarray, size: int) -> None:
         parent = child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
     """Turn the heap into a list, best first: its worst goes to the end, again and again."""
     for last in range(slots.size - 1, 0, -1):
@@ -332,7 +332,7 @@ def _sort(slots: np.ndarray, similarity: np.ndarray) -> None:
         _sink(slots, similarity, last)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool:
     """Whether entry i comes after entry j: empty, less similar, or as similar at a higher slot."""
     if slots[i] < 0 or slots[j] < 0:
@@ -342,7 +342,7 @@ def _is_worse(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> bool
     return similarity[i] < similarity[j]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _swap(slots: np.ndarray, similarity: np.ndarray, i: int, j: int) -> None:
     slots[i], slots[j] = slots[j], slots[i]
     similarity[i], similarity[j] = similarity[j], similarity[i]

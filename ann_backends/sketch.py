@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ann_backends.kernels.jit import kernel
 from ann_backends.metric import NORM_EPSILON
 from ann_backends.uncounted import UNCOUNTED
 
@@ -266,7 +267,7 @@ def _count_low_zeros(typing_context: Any, bits: Any) -> Any:
 lowest_bit: Any = intrinsic(_count_low_zeros)
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def write_lane(sketches: np.ndarray, group: int, lane: int, memory: np.ndarray, slot: int) -> None:
     """Put the sketch of memory[slot] into a lane of a group."""
     squares = 0.0
@@ -277,14 +278,14 @@ def write_lane(sketches: np.ndarray, group: int, lane: int, memory: np.ndarray, 
         sketches[group, w // FOUR, lane, w % FOUR] = np.int8(np.rint(memory[slot, w] * scale))
 
 
-@njit(nogil=True, cache=True, **UNCOUNTED)
+@kernel(**UNCOUNTED)
 def copy_lane(sketches: np.ndarray, group: int, lane: int, to_group: int, to_lane: int) -> None:
     for four in range(sketches.shape[1]):
         for i in range(FOUR):
             sketches[to_group, four, to_lane, i] = sketches[group, four, lane, i]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def prepare_query(query: np.ndarray, prepared: np.ndarray) -> float:
     """prepared: int16 [W / 4 + 1, 8], for the kernels here; returns the slack.
 
@@ -311,7 +312,7 @@ def prepare_query(query: np.ndarray, prepared: np.ndarray) -> float:
     return total * (0.5 / SCALE) + query.size * (0.5 / QUERY_SCALE) + 1e-6
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def own_similarity(query: np.ndarray) -> float:
     """Similarity of a row that equals the query: 1, but for the constant in the norms."""
     squares = 0.0
@@ -320,7 +321,7 @@ def own_similarity(query: np.ndarray) -> float:
     return squares / (squares + NORM_EPSILON)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def keep(slot: int, score: float, slots: np.ndarray, scores: np.ndarray) -> None:
     """Put a row among the best so far, once: the worst, which its score exceeds, comes first.
 

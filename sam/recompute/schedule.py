@@ -21,7 +21,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ann_backends import kernel
 
 # Of a table, to whose size and number of steps the time of filling it is proportional: 0.2 s.
 # More steps are scheduled in blocks, finer units are rounded up to coarser ones.
@@ -139,7 +140,7 @@ def least_forwards(
     return costs
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill(costs: np.ndarray, state: int, step: int, work: int) -> None:
     num_units = costs.shape[1]
     for t in range(1, len(costs)):

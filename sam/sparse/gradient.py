@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
+
+from ann_backends import kernel
 
 
 class SparseGradient:
@@ -107,7 +108,7 @@ class SparseGradient:
             self.rows = rows
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _find_or_add(
     slots: np.ndarray,
     memory_size: int,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numba import njit
 
 import ann_backends
+from ann_backends import kernel
 from sam.sparse.links import LinkJournal
 
 NONE = -1  # fills the unused places of lists of slots
@@ -77,7 +77,7 @@ class Journal:
         _carry_rows(memory, self.slots, self.rows, forward)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _carry_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray, forward: bool) -> None:
     """As `Journal.carry_rows`."""
     last = len(slots) - 1
@@ -86,7 +86,7 @@ def _carry_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray, forward
         swap_rows(memory, slots[t], rows[t])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def swap_rows(memory: np.ndarray, slots: np.ndarray, rows: np.ndarray) -> None:
     """Carry the memory to the other side of a step. slots, rows: the journal's of that step."""
     for b in range(slots.shape[0]):

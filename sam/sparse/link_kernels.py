@@ -12,9 +12,8 @@ that is made of one, which took a fifth of the time.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ann_backends import prefetch
+from ann_backends import kernel, prefetch
 from sam.sparse.lists import collect
 from sam.sparse.ranks import rank, room
 
@@ -25,7 +24,7 @@ END = np.iinfo(np.int64).max  # stands after the last slot of a list, larger tha
 # The next three go over a whole row, without a branch that could only be guessed.
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _place(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     """Where `slot` stands in a row of slots, or -1."""
     found = -1
@@ -34,7 +33,7 @@ def _place(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insert(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     """Put `slot` into a row of slots that has room; returns its place."""
     place, before, before_stays = 0, 0, True
@@ -48,7 +47,7 @@ def _insert(records: np.ndarray, b: int, i: int, row: int, slot: int) -> int:
     return place
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _delete(rows: np.ndarray, b: int, i: int, row: int, k: int) -> None:
     """Take out place k of a row of slots or weights."""
     last = rows.shape[3] - 1
@@ -58,7 +57,7 @@ def _delete(rows: np.ndarray, b: int, i: int, row: int, k: int) -> None:
     rows[b, i, row, last] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _set(records: np.ndarray, weights: np.ndarray, b: int, i: int, j: int, weight: float) -> float:
     """Give the link from j to i in memory b a weight, 0 to take it out; returns the old one."""
     k = _place(records, b, i, SOURCES, j)
@@ -77,14 +76,14 @@ def _set(records: np.ndarray, weights: np.ndarray, b: int, i: int, j: int, weigh
     return old
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _number(records: np.ndarray, b: int, i: int, j: int) -> int:
     """Stands for the link from j to i in memory b."""
     memory_size = records.shape[1]
     return (b * memory_size + i) * memory_size + j
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _take_out(
     records: np.ndarray,
     weights: np.ndarray,
@@ -101,7 +100,7 @@ def _take_out(
     return count + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def swap(
     records: np.ndarray, weights: np.ndarray, numbers: np.ndarray, olds: np.ndarray, forward: bool
 ) -> None:
@@ -114,7 +113,7 @@ def swap(
         olds[change] = _set(records, weights, b, i, j, olds[change])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: np.ndarray) -> None:
     """Set all but the `most` largest of `count` weights to 0, of equals that of the higher slot.
 
@@ -135,7 +134,7 @@ def _cut(slots: np.ndarray, weights: np.ndarray, count: int, most: int, ranks: n
         weights[n] = weights[n] if ranks[n] < most else zero
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prefetch_record(records: np.ndarray, b: int, slot: int) -> None:
     """Ask for the first and last cache line of a slot's record; with 8 links it has no other."""
     _, memory_size, num_rows, link_size = records.shape
@@ -145,7 +144,7 @@ def _prefetch_record(records: np.ndarray, b: int, slot: int) -> None:
     prefetch(records, record + size - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prefetch_followers(records: np.ndarray, b: int, j: int) -> None:
     """Ask for the records of what follows slot j."""
     for place in range(records.shape[3]):
@@ -155,7 +154,7 @@ def _prefetch_followers(records: np.ndarray, b: int, j: int) -> None:
         _prefetch_record(records, b, i)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _prefetch_written(
     records: np.ndarray,
     b: int,
@@ -175,7 +174,7 @@ def _prefetch_written(
             _prefetch_followers(records, b, before_slots[b, k] - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sum_over_heads(
     b: int,
     popped: np.ndarray,
@@ -212,7 +211,7 @@ def _sum_over_heads(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _clear(
     records: np.ndarray,
     weights: np.ndarray,
@@ -246,7 +245,7 @@ def _clear(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _merge_row(
     row_slots: np.ndarray,
     row_weights: np.ndarray,
@@ -285,7 +284,7 @@ def _merge_row(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write_row(
     records: np.ndarray,
     weights: np.ndarray,
@@ -319,7 +318,7 @@ def _write_row(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _holds(slots: np.ndarray, count: int, slot: int) -> bool:
     """Whether `slot` is among the first `count`."""
     found = False
@@ -328,7 +327,7 @@ def _holds(slots: np.ndarray, count: int, slot: int) -> bool:
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cut_followers(
     records: np.ndarray,
     weights: np.ndarray,
@@ -392,7 +391,7 @@ def _cut_followers(
     return count, num_gone
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _precede(
     b: int,
     precedence_slots: np.ndarray,
@@ -433,7 +432,7 @@ def _precede(
         precedence_slots[b, k], precedence_weights[b, k] = 0, 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def record_write(
     records: np.ndarray,
     weights: np.ndarray,
@@ -581,7 +580,7 @@ def record_write(
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def follow(
     records: np.ndarray,
     weights: np.ndarray,
@@ -632,7 +631,7 @@ def follow(
                 slots[b, h, count] = -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _reach(
     i: int, table: np.ndarray, slots: np.ndarray, reached: np.ndarray, b: int, h: int, count: int
 ) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends import kernel
 from sam.sparse.ranks import rank, room
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect(
     slots: np.ndarray, weights: np.ndarray, count: int, listed: np.ndarray, totals: np.ndarray
 ) -> int:

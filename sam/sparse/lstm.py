@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends import kernel
 from sam.sparse.tanh import tanh
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def step(gates: np.ndarray, cell: np.ndarray, next_cell: np.ndarray, hidden: np.ndarray) -> None:
     """Activate the gates [B, 4C] in place; from cell, c_{t-1}, set next_cell and hidden, [B, C]."""
     batch_size, size = cell.shape
@@ -45,7 +45,7 @@ class StepsGradient:
         _step_back(forward, hidden, self.cell, self.gates[t])
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _step_back(
     forward: tuple[np.ndarray, np.ndarray, np.ndarray],
     hidden_gradient: np.ndarray,

@@ -7,13 +7,14 @@ DNC's order: backward, content, forward (Graves et al. 2016, Methods).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ann_backends import kernel
 
 BACKWARD, CONTENT, FORWARD = 0, 1, 2
 MODES = 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def activate_modes(interface: np.ndarray, first: int) -> None:
     """Replace the modes' preactivations by pi, their softmax: in [0, 1], sum 1."""
     batch_size, num_heads, _ = interface.shape
@@ -29,13 +30,13 @@ def activate_modes(interface: np.ndarray, first: int) -> None:
                 modes[m] /= total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _outweighs(slots: np.ndarray, weights: np.ndarray, n: int, other: int) -> bool:
     """Whether place n has the larger weight, or of equals the lower slot."""
     return weights[n] > weights[other] or (weights[n] == weights[other] and slots[n] < slots[other])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def mix(
     interface: np.ndarray,
     first: int,
@@ -103,7 +104,7 @@ def mix(
                     parts[b, h, place, m] = shares[best[place], m]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def mix_backward(
     interface: np.ndarray,
     first: int,

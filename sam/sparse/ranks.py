@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.cgutils import alloca_once_value, for_range, ir
 from numba.extending import intrinsic
+
+from ann_backends import kernel
 
 LANES = 16
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def room(count: int) -> int:
     """How long the arrays of `rank` must be for lists of up to `count`."""
     return -(-count // LANES) * LANES
@@ -51,7 +53,7 @@ def _rank_lanes(typing_context: Any, numbers: Any, count: Any, first: Any, ranks
 _rank_of_lanes: Any = intrinsic(_rank_lanes)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def rank(numbers: np.ndarray, count: int, ranks: np.ndarray) -> None:
     """ranks[i] = how many of the first `count` numbers are larger than number i, i < count.
 

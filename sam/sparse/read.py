@@ -9,12 +9,11 @@ them with others (`modes`).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ann_backends import NORM_EPSILON
+from ann_backends import NORM_EPSILON, kernel
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def complete(slots: np.ndarray, written: np.ndarray, num_written: np.ndarray) -> None:
     """Replace each -1 among the retrieved slots [B, H, K] by a slot that is not among its K yet.
 
@@ -38,7 +37,7 @@ def complete(slots: np.ndarray, written: np.ndarray, num_written: np.ndarray) ->
                         slot += 1
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _dot(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -> float:
     """The product of a word and a row of the memory."""
     total = word.dtype.type(0)
@@ -47,7 +46,7 @@ def _dot(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -> float:
     return total
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _norm_of_word(word: np.ndarray) -> float:
     """sqrt(|q|^2 + epsilon): a zero word has similarity 0, and its gradients stay bounded."""
     total = word.dtype.type(0)
@@ -56,7 +55,7 @@ def _norm_of_word(word: np.ndarray) -> float:
     return np.sqrt(total + word.dtype.type(NORM_EPSILON))
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _norm_of_row(memory: np.ndarray, b: int, slot: int) -> float:
     """As `_norm_of_word`, of a row of the memory."""
     total = memory.dtype.type(0)
@@ -65,7 +64,7 @@ def _norm_of_row(memory: np.ndarray, b: int, slot: int) -> float:
     return np.sqrt(total + memory.dtype.type(NORM_EPSILON))
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _squared_distance(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -> float:
     total = word.dtype.type(0)
     for w in range(len(word)):
@@ -73,7 +72,7 @@ def _squared_distance(word: np.ndarray, memory: np.ndarray, b: int, slot: int) -
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def content(
     memory: np.ndarray,
     interface: np.ndarray,
@@ -112,7 +111,7 @@ def content(
                 weights[b, h, i] /= total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def content_backward(
     memory: np.ndarray,
     interface: np.ndarray,
@@ -169,7 +168,7 @@ def content_backward(
                 interface_gradient[b, h, -1] = to_strength
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read(memory: np.ndarray, slots: np.ndarray, weights: np.ndarray, words: np.ndarray) -> None:
     """r_t = sum_k w^R_t(s_k) M_t(s_k).
 
@@ -187,7 +186,7 @@ def read(memory: np.ndarray, slots: np.ndarray, weights: np.ndarray, words: np.n
                     word[w] += weight * memory[b, slot, w]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read_backward(
     memory: np.ndarray,
     reads: tuple[np.ndarray, np.ndarray, np.ndarray],

@@ -17,35 +17,35 @@ are many places: numba counts the references to each view that is made of one.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends import kernel
 from sam.sparse.lists import collect
 
 NEXT, PREVIOUS = 0, 1
 WAS_HEAD = -1  # in a journal: the slot was moved by advancing the head
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _next(links: np.ndarray, b: int, slot: int) -> int:
     memory_size = links.shape[1]
     following = slot + 1 + links[b, slot, NEXT]
     return following - memory_size if following >= memory_size else following
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _previous(links: np.ndarray, b: int, slot: int) -> int:
     preceding = slot - 1 + links[b, slot, PREVIOUS]
     return preceding + links.shape[1] if preceding < 0 else preceding
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _link(links: np.ndarray, b: int, slot: int, following: int) -> None:
     """Let `following` come after `slot`."""
     links[b, slot, NEXT] = following - slot - 1
     links[b, following, PREVIOUS] = slot + 1 - following
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _move_before(links: np.ndarray, b: int, slot: int, following: int) -> None:
     """Take `slot` out of the ring and put it in front of `following`, another slot."""
     _link(links, b, _previous(links, b, slot), _next(links, b, slot))
@@ -53,7 +53,7 @@ def _move_before(links: np.ndarray, b: int, slot: int, following: int) -> None:
     _link(links, b, slot, following)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _move_to_back(links: np.ndarray, heads: np.ndarray, b: int, slot: int) -> int:
     """Make `slot` the most recent; returns what `_undo_move` needs to put it back."""
     following = _next(links, b, slot)
@@ -65,7 +65,7 @@ def _move_to_back(links: np.ndarray, heads: np.ndarray, b: int, slot: int) -> in
     return following
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _undo_move(links: np.ndarray, heads: np.ndarray, b: int, slot: int, followed_by: int) -> None:
     if followed_by == WAS_HEAD:
         heads[b] = slot
@@ -73,7 +73,7 @@ def _undo_move(links: np.ndarray, heads: np.ndarray, b: int, slot: int, followed
         _move_before(links, b, slot, followed_by)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> None:
     """Write the H least recently accessed slots of each memory into popped [B, H]."""
     for b in range(len(heads)):
@@ -83,7 +83,7 @@ def least_recent(links: np.ndarray, heads: np.ndarray, popped: np.ndarray) -> No
             slot = _next(links, b, slot)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def record_access(
     links: np.ndarray,
     heads: np.ndarray,
@@ -127,7 +127,7 @@ def record_access(
                 moves += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def undo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray, followed_by: np.ndarray) -> None:
     """Take back the moves of a journal, int32 [T, B, M] each, newest first."""
     for t in range(len(moved) - 1, -1, -1):
@@ -137,7 +137,7 @@ def undo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray, followed_by: n
                     _undo_move(links, heads, b, moved[t, b, i], followed_by[t, b, i])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def redo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray) -> None:
     """Make the moves of a journal, int32 [T, B, M], once more, oldest first."""
     for t in range(len(moved)):
@@ -147,7 +147,7 @@ def redo(links: np.ndarray, heads: np.ndarray, moved: np.ndarray) -> None:
                     _move_to_back(links, heads, b, moved[t, b, i])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def order(links: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """All slots of each memory, the least recently accessed first: int32 [B, N]."""
     slots = np.empty(links.shape[:2], np.int32)

@@ -8,8 +8,8 @@ where the read modes stand among a head's parameters, or 0 where it has none.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends import kernel
 from sam.sparse.journal import swap_rows
 from sam.sparse.modes import activate_modes, mix, mix_backward
 from sam.sparse.read import complete, content, content_backward, read, read_backward
@@ -19,7 +19,7 @@ from sam.sparse.write import activate, activate_backward, write, write_backward
 Arrays = tuple[np.ndarray, ...]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def activate_all(
     interface: np.ndarray, word_size: int, key_strength: bool, first_mode: int
 ) -> bool:
@@ -30,7 +30,7 @@ def activate_all(
     return finite
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def begin(
     memory: np.ndarray,
     known: tuple[np.ndarray, np.ndarray],
@@ -68,7 +68,7 @@ def begin(
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def weigh(
     memory: np.ndarray,
     known: tuple[np.ndarray, np.ndarray],
@@ -89,7 +89,7 @@ def weigh(
     content(memory, interface[t], content_slots[t], cosine, key_strength, content_weights[t])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def end(
     memory: np.ndarray,
     usage: tuple[np.ndarray, np.ndarray],
@@ -141,7 +141,7 @@ def end(
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def go_back(
     memory: np.ndarray,
     tape: Arrays,

@@ -8,17 +8,17 @@ not a word is replaced by its activated value during the step.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ann_backends import kernel
 from sam.sparse.lists import collect
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def activate(interface: np.ndarray, word_size: int, key_strength: bool) -> bool:
     """Activate the gates and key strengths in place; False if any number is not finite.
 
@@ -39,7 +39,7 @@ def activate(interface: np.ndarray, word_size: int, key_strength: bool) -> bool:
     return finite
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def activate_backward(
     interface: np.ndarray, word_size: int, key_strength: bool, gradient: np.ndarray
 ) -> None:
@@ -57,7 +57,7 @@ def activate_backward(
                 gradient[b, h, -1] *= -np.expm1(1 - strength)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def write(
     memory: np.ndarray,
     interface: np.ndarray,
@@ -121,7 +121,7 @@ def write(
                         memory[b, slot, w] += weight * word[w]
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def write_backward(
     interface: np.ndarray,
     read_weights: np.ndarray,

@@ -73,6 +73,5 @@ published: $(VENV)/.installed ## train the published learning results again (day
 report: $(VENV)/.installed ## write the report from what has been measured
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
-clean: ## remove what was built and compiled (.venv and results stay)
+clean: ## remove what was built (.venv and results stay)
 	rm -rf build dist *.egg-info
-	find . -name '*.nb[ic]' -not -path './$(VENV)/*' -delete

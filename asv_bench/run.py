@@ -50,7 +50,6 @@ def main() -> int:
 
     commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
     folder = machine_folder()
-    importlib.import_module("compiled").drop_stale()
     os.environ["SAM_BENCH_PROFILE"] = arguments.profile
     progress = folder / f"finished-{arguments.profile}.jsonl"
     finished = [] if arguments.fresh else read_json(progress).get(code(commit, changes), [])

@@ -1,12 +1,6 @@
 import pytest
 import torch
 
-from asv_bench import compiled
-
-
-def pytest_configure():
-    compiled.drop_stale()
-
 
 @pytest.fixture(autouse=True)
 def one_thread_and_a_seed():

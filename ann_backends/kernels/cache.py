@@ -64,9 +64,12 @@ class KernelCache(caching._Cache):
         if self.cache_path is None:
             notices.not_kept(self.refusals)
             return
+        if self.refusals and vars(config)["CACHE_DIR"]:
+            notices.kept_elsewhere(self.cache_path, self.refusals)
         try:
             if data.library.has_dynamic_globals:
                 raise ValueError(f"{self._kernel.__name__} refers to an address in memory")
+            os.makedirs(self.cache_path, exist_ok=True)
             self._files[-1].save(_key(sig, data.library.codegen), data._reduce())
         except Exception as error:
             notices.not_kept(f"{self.cache_path}: {getattr(error, 'strerror', None) or error}")

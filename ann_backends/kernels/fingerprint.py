@@ -107,8 +107,8 @@ def _attributes(owner: ModuleType | type, names: frozenset[str]) -> dict[str, An
     return {name: vars(owner)[name] for name in sorted(names & vars(owner).keys())}
 
 
-def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] in FOREIGN
+def _is_foreign(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in FOREIGN
 
 
 def _overloads(function: FunctionType) -> list[Any]:

@@ -33,6 +33,14 @@ def not_kept(reason: str) -> None:
     )
 
 
+def kept_elsewhere(folder: str, reason: str) -> None:
+    """Say that NUMBA_CACHE_DIR is not used, and why."""
+    _say_once(
+        "kept elsewhere",
+        f"NUMBA_CACHE_DIR cannot be used ({reason}): compiled kernels are kept in {folder}",
+    )
+
+
 def _say_once(subject: str, text: str) -> None:
     with _lock:
         if subject in _said:

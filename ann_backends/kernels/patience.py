@@ -41,11 +41,10 @@ class Stopwatch(event.Listener):
 
     def _start(self, kernel: Any) -> None:
         self._started = time.monotonic()
-        if self._spent < PATIENCE:
-            self._timer = threading.Timer(PATIENCE - self._spent, _say, [kernel])
-            self._timer.daemon = True
-            with contextlib.suppress(RuntimeError):  # no more threads
-                self._timer.start()
+        self._timer = threading.Timer(max(PATIENCE - self._spent, 0), _say, [kernel])
+        self._timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no more threads
+            self._timer.start()
 
 
 def _is_kernel(event: Any) -> bool:

@@ -14,6 +14,7 @@ from sam.record import record_trace
 from sam.sam import SAM
 from sam.sdnc import SDNC
 from sam.state import State
+from sam.warm_up import warm_up
 
 __all__ = [
     "DAM",
@@ -27,5 +28,6 @@ __all__ = [
     "build",
     "record_trace",
     "tasks",
+    "warm_up",
 ]
 __version__ = "0.1.0"

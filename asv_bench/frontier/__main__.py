@@ -1,7 +1,7 @@
 """Measure recall against cost of every backend, its wear, and its answers to recorded traces.
 
     python -m asv_bench.frontier [--profile quick|full] [--memory-size N ...] [--data KIND ...]
-                                 [--backend NAME ...] [--wear-seconds S] [--fresh]
+                                 [--backend NAME ...] [--wear-seconds S] [--machine NAME] [--fresh]
 
 One build per memory size, kind of rows and backend; then all its search settings, then wear. A
 finished point is added to `backends.jsonl` beside asv's results of this machine, and a run that
@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 
-from asv_bench import run
+from asv_bench import provenance, run
 from asv_bench.benchmarks import grid
 
 SIZES = {"quick": [1024, 65536], "full": grid.BACKEND_SIZES}
@@ -37,6 +37,7 @@ def main() -> int:
     )
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="default: every known one")
     parser.add_argument("--wear-seconds", type=float, metavar="S", help="at most, for updates")
+    run.add_machine_option(parser)
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured")
     arguments = parser.parse_args()
     # Before numpy and numba are imported, which read them then.
@@ -44,7 +45,9 @@ def main() -> int:
     from asv_bench.frontier import plan
     from asv_bench.frontier.journal import Journal
 
-    journal = Journal(run.machine_folder() / "backends.jsonl", fresh=arguments.fresh)
+    provenance.check_imports()
+    path = run.machine_folder(arguments.machine) / "backends.jsonl"
+    journal = Journal(path, fresh=arguments.fresh)
     points = plan.points(
         plan.chosen(arguments.backend or grid.BACKENDS, journal),
         arguments.memory_size or SIZES[arguments.profile],

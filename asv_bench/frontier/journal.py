@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from asv_bench import run
+from asv_bench import json_lines, provenance
+from asv_bench.json_lines import Record
 
-Record = dict[str, Any]
 POINT = ("measure", "backend", "memory_size", "data", "build", "search")
 
 
@@ -24,16 +23,10 @@ class Journal:
 
     def __init__(self, path: Path, *, fresh: bool) -> None:
         self._path = path
-        commit, changes = run.git("rev-parse", "HEAD"), run.git("diff", "HEAD")
-        self._common = {
-            "threads": 1,
-            "commit": commit,
-            "uncommitted_changes": bool(changes),
-            "code": run.code(commit, changes),
-            "versions": run.versions(),
-        }
-        known = () if fresh else self._read()
-        self._done = {_point(record): "reason" in record for record in known}
+        self._code = provenance.code()
+        known = () if fresh else json_lines.read(path)
+        mine = [record for record in known if record.get("code") == str(self._code)]
+        self._done = {_point(record): "reason" in record for record in mine}
 
     def has(self, point: Record) -> bool:
         """Whether a point was measured on this very code."""
@@ -41,33 +34,13 @@ class Journal:
 
     def append(self, records: Iterable[Record]) -> None:
         """Add records that belong together, in one write; a known reason is not repeated."""
-        lines = []
+        added, origin = [], provenance.origin(self._code)
         for record in records:
             if "reason" in record and _point(record) in self._done:
                 continue
             self._done[_point(record)] = "reason" in record
-            lines.append(json.dumps(record | self._common | {"date": run.now()}) + "\n")
-        with open(self._path, "a+b") as file:
-            if file.tell() and not _ends_a_line(file):
-                file.write(b"\n")  # what was stopped while it wrote spoils its own line only
-            file.write("".join(lines).encode())
-
-    def _read(self) -> list[Record]:
-        """Those of this code, without lines that were cut short."""
-        if not self._path.exists():
-            return []
-        found = []
-        for line in self._path.read_text().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return [record for record in found if record.get("code") == self._common["code"]]
-
-
-def _ends_a_line(file: Any) -> bool:
-    file.seek(-1, 2)
-    return file.read(1) == b"\n"
+            added.append(record | origin)
+        json_lines.append(self._path, added)
 
 
 def _point(record: Record) -> str:

@@ -1,6 +1,7 @@
 """How SAM learns with each index: loss curves on copy, all else equal.
 
-    python -m asv_bench.learning.curves [--backend NAME ...] [--seeds N] [--minibatches N] [--fresh]
+    python -m asv_bench.learning.curves [--backend NAME ...] [--seeds N] [--minibatches N]
+                                        [--machine NAME] [--fresh]
 
 The task and the model are those of the learning test: copy of 1 to 10 words with a controller too
 small to hold them. A finished run is added to `learning.jsonl` beside asv's results of this
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from asv_bench import run
+from asv_bench import json_lines, provenance, run
 from asv_bench.benchmarks import grid
 
 # Minibatches that a point of a curve is the mean of.
@@ -35,15 +35,16 @@ def main() -> int:
     parser.add_argument(
         "--minibatches", type=int, default=6000, metavar="N", help="length of a run"
     )
+    run.add_machine_option(parser)
     parser.add_argument("--fresh", action="store_true", help="run again what was run")
     arguments = parser.parse_args()
     # Before numpy and torch are imported, which read them then.
     os.environ |= run.ONE_THREAD
 
-    path = run.machine_folder() / "learning.jsonl"
-    commit, changes = run.git("rev-parse", "HEAD"), run.git("diff", "HEAD")
-    code = run.code(commit, changes)
-    done = set() if arguments.fresh else finished(path, code)
+    provenance.check_imports()
+    path = run.machine_folder(arguments.machine) / "learning.jsonl"
+    code = provenance.code()
+    done = set() if arguments.fresh else finished(path, str(code))
     for seed, backend in itertools.product(
         range(arguments.seeds), arguments.backend or grid.BACKENDS
     ):
@@ -54,15 +55,7 @@ def main() -> int:
         print(f"{backend}, seed {seed}: ", end="", flush=True)
         record = learn(backend, seed, arguments.minibatches)
         print(f"{record['wrong_bits']:.2%} of the bits wrong after {record['seconds']:.0f} s")
-        origin = {
-            "commit": commit,
-            "uncommitted_changes": bool(changes),
-            "code": code,
-            "versions": run.versions(),
-            "date": run.now(),
-        }
-        with open(path, "a") as file:
-            file.write(json.dumps(record | origin) + "\n")
+        json_lines.append(path, [record | provenance.origin(code)])
     return 0
 
 
@@ -97,10 +90,8 @@ def learn(backend: str, seed: int, minibatches: int) -> dict[str, Any]:
 
 def finished(path: Path, code: str) -> set[tuple[str, int]]:
     """Backend and seed of the runs of this code."""
-    if not path.exists():
-        return set()
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(each["backend"], each["seed"]) for each in records if each.get("code") == code}
+    records = [record for record in json_lines.read(path) if record.get("code") == code]
+    return {(record["backend"], record["seed"]) for record in records}
 
 
 if __name__ == "__main__":

@@ -148,7 +148,10 @@ def test_the_dnc_is_left_out_where_its_links_do_not_fit(monkeypatch):
 
 def chosen(profile, suite):
     """The points of a suite that a profile measures, and the reasons for the others."""
-    code = f"import json, run; print(json.dumps(run.sort_points({suite!r})))"
+    code = (
+        f"import json, run; points, reasons = run.sort_points({suite!r})\n"
+        "print(json.dumps([[run.pattern(point) for point in points], reasons]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT / "asv_bench",

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REPORT := build/report
+# `make bench MACHINE=NAME` files results under this name in place of the host's.
+FILED := $(if $(MACHINE),--machine $(MACHINE))
 
 .DEFAULT_GOAL := help
 .PHONY: help install check format test test-full bench bench-figure bench-full bench-backends \
@@ -39,26 +41,26 @@ test-full: $(VENV)/.installed ## every test, the slow ones and the measurements 
 
 bench: $(VENV)/.installed ## measure this code, quick profile (ten minutes), and write the report
 	@echo "The report will be at $(REPORT)/index.html"
-	$(BIN)/python asv_bench/run.py --profile quick
+	$(BIN)/python asv_bench/run.py --profile quick $(FILED)
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 bench-figure: $(VENV)/.installed ## measure the paper's Figure 1 up to a million words, and report
 	@echo "The report will be at $(REPORT)/index.html"
-	$(BIN)/python asv_bench/run.py --profile figure
+	$(BIN)/python asv_bench/run.py --profile figure $(FILED)
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 bench-full: $(VENV)/.installed ## measure every point that fits this machine (hours), and report
 	@echo "The report will be at $(REPORT)/index.html"
-	$(BIN)/python asv_bench/run.py --profile full
+	$(BIN)/python asv_bench/run.py --profile full $(FILED)
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 bench-backends: $(VENV)/.installed ## measure recall against cost, and wear, of every index, and report
 	@echo "The report will be at $(REPORT)/index.html"
-	$(BIN)/python -m asv_bench.frontier
+	$(BIN)/python -m asv_bench.frontier $(FILED)
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 bench-learning: $(VENV)/.installed ## train SAM with every index (minutes), and report the loss curves
-	$(BIN)/python -m asv_bench.learning.curves
+	$(BIN)/python -m asv_bench.learning.curves $(FILED)
 	$(BIN)/python -m reports build .asv/results --out $(REPORT)
 
 traces: $(VENV)/.installed ## record what SAM in training asks of its index, 65,536 words (quarter of an hour)

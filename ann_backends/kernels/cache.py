@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import pickle
@@ -18,6 +17,8 @@ from ann_backends.kernels.fingerprint import fingerprint
 
 # Environment variables of numba, without the prefix, that change the machine code.
 SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+# Of the version of Python.
+TAG = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
 
 
 class KernelCache(caching._Cache):
@@ -32,6 +33,7 @@ class KernelCache(caching._Cache):
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
         self._folders = folders.candidates(kernel.py_func.__code__.co_filename)
+        self._files: list[_File] = []  # of the last time that it was looked for
         self._is_enabled = True
 
     @property
@@ -50,8 +52,11 @@ class KernelCache(caching._Cache):
             return None
         target_context.refresh()
         key = _key(sig, target_context.codegen())
+        self._files = []
+        # Whatever is wrong, the kernel can be compiled.
+        with contextlib.suppress(Exception):
+            self._files = self._find_files()
         for file in self._files:
-            # Whatever is wrong with it, the kernel can be compiled.
             with contextlib.suppress(Exception):
                 if (data := file.load(key)) is not None:
                     return CompileResult._rebuild(target_context, *data)
@@ -70,7 +75,8 @@ class KernelCache(caching._Cache):
             if data.library.has_dynamic_globals:
                 raise ValueError(f"{self._kernel.__name__} refers to an address in memory")
             os.makedirs(self.cache_path, exist_ok=True)
-            self._files[-1].save(_key(sig, data.library.codegen), data._reduce())
+            files = self._files or self._find_files()
+            files[-1].save(_key(sig, data.library.codegen), data._reduce())
         except Exception as error:
             notices.not_kept(f"{self.cache_path}: {getattr(error, 'strerror', None) or error}")
 
@@ -83,14 +89,13 @@ class KernelCache(caching._Cache):
     def flush(self) -> None:
         """Forget what is kept for the kernel."""
         if self.cache_path is not None:
-            self._files[-1].flush()
+            self._find_files()[-1].flush()
 
-    @functools.cached_property
-    def _files(self) -> list[_File]:
+    def _find_files(self) -> list[_File]:
         """The files to read; the last can be written, if there is a place for it."""
         function, stamp = self._kernel.py_func, fingerprint(self._kernel)
         module = os.path.splitext(os.path.basename(function.__code__.co_filename))[0]
-        name = f"{module}.{function.__qualname__}.{sys.implementation.cache_tag}{sys.abiflags}"
+        name = f"{module}.{function.__qualname__}.{TAG}"
         name = name.replace("<", "").replace(">", "")
         files = []
         for folder in self._folders:

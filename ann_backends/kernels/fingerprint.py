@@ -89,7 +89,7 @@ class _Walk:
         for number, template in enumerate(_overloads(function)):
             used[f"overload.{number}"] = (template._overload_func, template._jit_options)
         place = f"{self.functions.index(function)} {_text(function)}"
-        self.lines.append(f"{place}: {_code_text(code)}")
+        self.lines.append(f"{place}: {_code_text(code, function.__doc__)}")
         self.note_all(place, dict(sorted(used.items())), names)
 
     def _add(self, function: FunctionType) -> None:
@@ -126,9 +126,11 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _code_text(code: CodeType) -> str:
+def _code_text(code: CodeType, docstring: str | None = None) -> str:
     constants = [
-        _code_text(item) if isinstance(item, CodeType) else _text(item) for item in code.co_consts
+        _code_text(item) if isinstance(item, CodeType) else _text(item)
+        for item in code.co_consts
+        if item is None or item is not docstring
     ]
     variables = code.co_varnames, code.co_freevars, code.co_cellvars
     shape = code.co_argcount, code.co_kwonlyargcount, code.co_flags

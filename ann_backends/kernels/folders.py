@@ -17,7 +17,7 @@ def candidates(source: str) -> tuple[str, ...]:
     They are NUMBA_CACHE_DIR, `__pycache__` beside the file, and the user's cache. What was not
     read from a file has none.
     """
-    if source.startswith("<"):
+    if source.startswith("<") or "ipykernel_" in source:
         return ()
     return _candidates(os.path.abspath(source), vars(config)["CACHE_DIR"])
 
@@ -26,9 +26,12 @@ def candidates(source: str) -> tuple[str, ...]:
 def _candidates(source: str, chosen: str) -> tuple[str, ...]:
     below = _CacheLocator.get_suitable_cache_subpath(source)
     user = AppDirs(appname="numba", appauthor=False).user_cache_dir
-    own = os.path.join(os.path.dirname(source), "__pycache__")
-    folders = [own, os.path.join(user, below)]
-    return tuple([os.path.join(os.path.abspath(chosen), below)] * bool(chosen) + folders)
+    folders = [os.path.join(user, below)]
+    if os.path.isdir(os.path.dirname(source)):  # not in an archive, say
+        folders.insert(0, os.path.join(os.path.dirname(source), "__pycache__"))
+    if chosen:
+        folders.insert(0, os.path.join(os.path.abspath(chosen), below))
+    return tuple(folders)
 
 
 @functools.cache

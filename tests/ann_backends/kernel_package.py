@@ -37,6 +37,7 @@ def deepest(x):
 
 @kernel
 def helper(x):
+    'Some words.'
     return deepest(x) + 0
 
 @kernel(fastmath=OPTIONS)
@@ -127,6 +128,7 @@ AFTER = (5, 5, 5.0, 5, 5, 2, 5, 5, 5, 5, 5, 5, 5)
 SAME_RESULTS = {
     "a comment": ("CONSTANT = 1", "CONSTANT = 1  # one"),
     "a kernel that is not called": ("def unrelated(x):\n    return x", None),
+    "a docstring": ("Some words", "Other words"),
     "lines that move": ("\nclass Level", "\n\n\n\nclass Level"),
     "a function beside": ("def factor", "def beside(x):\n    return x\n\ndef factor"),
 }

@@ -239,6 +239,43 @@ def test_what_was_typed_in_is_not_kept():
     assert names["outer"].stats.cache_path is None
 
 
+@pytest.mark.parametrize("source", ["<stdin>", "<ipython-input-1>", "/tmp/ipykernel_12/34.py"])
+def test_what_is_typed_in_has_no_folder(source):
+    assert folders.candidates(source) == ()
+
+
+def test_what_comes_from_an_archive_is_kept_in_the_user_s_cache(tmp_path):
+    (found,) = folders.candidates(str(tmp_path / "packages.zip" / "sam" / "step.py"))
+    assert found.startswith(str(tmp_path / "home" / ".cache" / "numba"))
+
+
+def test_a_constant_that_changes_before_a_later_call_counts(folder):
+    (folder / "mine.py").write_text(SOURCE.replace("x + 1", "x + MORE") + "\nMORE = 1\n")
+    kernel = load(folder)
+    assert kernel(3) == 8
+    sys.modules["mine"].MORE = 5
+    assert kernel(2.5) == 15.0
+    kernel = load(folder)
+    assert kernel(2.5) == 7.0
+
+
+class Odd:
+    """Has every attribute."""
+
+    def __getattr__(self, name):
+        return Odd()
+
+    def __repr__(self):
+        raise RuntimeError("on purpose")
+
+
+def test_what_has_no_fingerprint_is_compiled_and_not_kept(folder, caplog):
+    kernel = load(folder)
+    sys.modules["mine"].inner.py_func.__defaults__ = (Odd(),)
+    assert kernel(3) == 8
+    assert not kept(folder)
+
+
 def test_processes_that_compile_at_the_same_time_are_all_right(tmp_path):
     kernel_package.write(tmp_path)
     code = "from kernel_package.entry import entry; print(entry(1)[0], entry(2.5)[0], flush=True)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import importlib
 import importlib.metadata
 import platform
 import subprocess
@@ -91,9 +92,18 @@ def check_imports(root: Path = ROOT) -> None:
         )
     if done.returncode:
         sys.exit(f"{names} cannot be imported, so there is nothing to measure:\n{done.stderr}")
-    for name, found in zip(MEASURED, done.stdout.splitlines(), strict=True):
+    _check_places(done.stdout.splitlines(), root)
+
+
+def check_own_imports(root: Path = ROOT) -> None:
+    """Exit unless this process imports the packages to measure from this checkout."""
+    _check_places([importlib.import_module(name).__file__ for name in MEASURED], root)
+
+
+def _check_places(files: Iterable[str | None], root: Path) -> None:
+    for name, found in zip(MEASURED, files, strict=True):
         expected = root / name / "__init__.py"
-        if Path(found).resolve() != expected.resolve():
+        if Path(found or "").resolve() != expected.resolve():
             sys.exit(
                 f"{name}: got {found}, expected {expected}: figures are filed under the commit of "
                 "this checkout, so it must be what is measured. Install it with: "

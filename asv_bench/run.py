@@ -29,7 +29,8 @@ from asv.machine import Machine, MachineCollection
 from asv.util import UserError
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # as a program this file is in no package
+if not __package__:  # run as a program
+    sys.path.insert(0, str(HERE.parent))
 
 from asv_bench import json_lines, provenance  # noqa: E402
 

@@ -45,7 +45,7 @@ def main() -> int:
     from asv_bench.frontier import plan
     from asv_bench.frontier.journal import Journal
 
-    provenance.check_imports()
+    provenance.check_own_imports()
     path = run.machine_folder(arguments.machine) / "backends.jsonl"
     journal = Journal(path, fresh=arguments.fresh)
     points = plan.points(

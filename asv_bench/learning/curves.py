@@ -41,7 +41,7 @@ def main() -> int:
     # Before numpy and torch are imported, which read them then.
     os.environ |= run.ONE_THREAD
 
-    provenance.check_imports()
+    provenance.check_own_imports()
     path = run.machine_folder(arguments.machine) / "learning.jsonl"
     code = provenance.code()
     done = set() if arguments.fresh else finished(path, str(code))

@@ -9,7 +9,7 @@ import torch
 
 import ann_backends
 import sam
-from asv_bench import provenance, run
+from asv_bench import run
 from asv_bench.learning import curves, traces, training
 
 
@@ -78,7 +78,6 @@ def test_a_trace_is_written_for_every_stage(tmp_path, monkeypatch, task, capsys)
 
 def test_a_run_that_was_made_is_kept_and_others_are_added(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "machine_folder", lambda name: tmp_path)
-    monkeypatch.setattr(provenance, "check_imports", lambda: None)
     monkeypatch.setattr(run, "ONE_THREAD", {})  # this process has chosen its threads
     monkeypatch.setattr(curves, "POINT", 10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 
@@ -75,19 +76,21 @@ def test_a_checkout_that_cannot_be_imported_is_refused(imported_from, text):
 @pytest.mark.parametrize(
     "command",
     [
-        ["asv_bench/run.py", "--suite", "traces"],
+        [str(ROOT / "asv_bench" / "run.py")],
         ["-m", "asv_bench.frontier"],
         ["-m", "asv_bench.learning.curves"],
     ],
 )
-def test_every_command_that_measures_looks_first(imported_from, command):
-    imported_from(sam="raise RuntimeError('broken, on purpose')", ann_backends="")
+def test_every_command_that_measures_looks_first(imported_from, monkeypatch, command):
+    folder = imported_from(sam="")
+    (folder / "ann_backends").symlink_to(ROOT / "ann_backends")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "broken, on purpose" in done.stderr
-    assert "nothing to measure" in done.stderr
+    assert "sam: got" in done.stderr
+    assert "Install it with" in done.stderr
 
 
 # What it is

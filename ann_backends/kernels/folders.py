@@ -26,11 +26,11 @@ def candidates(source: str) -> tuple[str, ...]:
 def _candidates(source: str, chosen: str) -> tuple[str, ...]:
     below = _CacheLocator.get_suitable_cache_subpath(source)
     user = AppDirs(appname="numba", appauthor=False).user_cache_dir
-    folders = [os.path.join(user, below)]
+    folders = [os.path.join(os.path.abspath(chosen), below)] if chosen else []
     if os.path.isdir(os.path.dirname(source)):  # not in an archive, say
-        folders.insert(0, os.path.join(os.path.dirname(source), "__pycache__"))
-    if chosen:
-        folders.insert(0, os.path.join(os.path.abspath(chosen), below))
+        folders.append(os.path.join(os.path.dirname(source), "__pycache__"))
+    if os.path.isabs(user):  # "~/.cache" of a user without a home is below any folder
+        folders.append(os.path.join(user, below))
     return tuple(folders)
 
 

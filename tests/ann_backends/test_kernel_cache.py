@@ -249,6 +249,24 @@ def test_what_comes_from_an_archive_is_kept_in_the_user_s_cache(tmp_path):
     assert found.startswith(str(tmp_path / "home" / ".cache" / "numba"))
 
 
+def test_a_user_without_a_home_has_no_cache_below_the_current_folder(folder, monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(folder)
+    (folder / "__pycache__").touch()
+    assert folders.candidates(str(folder / "mine.py")) == (str(folder / "__pycache__"),)
+    assert compiled(folder)
+    assert not (folder / "~").exists()
+
+
+def test_a_folder_is_the_one_meant_when_the_kernel_was_made(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", "below")
+    monkeypatch.chdir(tmp_path)
+    kernel = load(folder)
+    monkeypatch.chdir("/")
+    assert kernel(3) == 8
+    assert kept(tmp_path / "below")
+
+
 def test_a_constant_that_changes_before_a_later_call_counts(folder):
     (folder / "mine.py").write_text(SOURCE.replace("x + 1", "x + MORE") + "\nMORE = 1\n")
     kernel = load(folder)

@@ -72,9 +72,8 @@ def access(
         key_strength,
         first_mode,
     ):
-        place = "" if first is None else f" at step {first + t}"
         raise FloatingPointError(
-            f"interface: got NaN or infinite values{place}, expected finite ones; "
+            f"interface: got NaN or infinite values{_at(first, t)}, expected finite ones; "
             "have the model's parameters diverged?"
         )
     queries = tape.interface[t, :, :, : settings.word_size]
@@ -84,7 +83,7 @@ def access(
     except ValueError as error:
         # The index takes no row or key that is not finite, or too long to have a similarity.
         raise FloatingPointError(
-            f"step {first + t}: {error}; have the model's parameters diverged?"
+            f"{error}{_at(first, t)}; have the model's parameters diverged?"
         ) from error
     contents = tape.content_slots, tape.content_weights
     step.weigh(memory, known, (tape.interface, *contents), found, t, settings.cosine, key_strength)
@@ -99,6 +98,11 @@ def access(
         settings.threshold,
         first_mode,
     )
+
+
+def _at(first: int | None, t: int) -> str:
+    """Where an error was met, as far as it has a number."""
+    return "" if first is None else f" at step {first + t}"
 
 
 def _follow_links(

@@ -38,5 +38,7 @@ def test_the_words_written_are_named_where_they_are_what_diverged() -> None:
     )
     with torch.no_grad():
         model.interface.bias[8:16] = 3e38  # a_t, which follows the key
-        with pytest.raises(FloatingPointError, match=r"step \d: memory: got .* in row \d+ of elem"):
+        with pytest.raises(
+            FloatingPointError, match=r"memory: got .* in row \d+ of elem.* at step \d"
+        ):
             model(torch.randn(9, 1, 3))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import reprlib
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
@@ -114,9 +114,17 @@ class Trace:
         Raises OSError with path, needed and free bytes where it cannot be written; what stood there
         is as it was then.
         """
+        trace_file.write(path, *self._content())
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `save` writes to a file that is open for it."""
+        trace_file.write_to(file, *self._content())
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The header and the arrays of the file."""
         header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         header |= {name: getattr(self, name) for name in ("memory_size", "k", "metric", "info")}
-        trace_file.write(path, header, {name: getattr(self, name) for name in self.ARRAYS})
+        return header, {name: getattr(self, name) for name in self.ARRAYS}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -29,7 +29,7 @@ def write(path: str | os.PathLike[str], header: Any, arrays: Mapping[str, np.nda
     as it was then, and nothing is left beside it.
     """
     path = Path(path)
-    members: dict[str, Any] = {HEADER: np.array(json.dumps(header)), **arrays}
+    members = _members(header, arrays)
     temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.unfinished")
     try:
         with open(temporary, "wb") as file:
@@ -49,6 +49,15 @@ def write(path: str | os.PathLike[str], header: Any, arrays: Mapping[str, np.nda
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_to(file: BinaryIO, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write what `write` writes to a file that is open for it."""
+    np.savez_compressed(file, **_members(header, arrays))
+
+
+def _members(header: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {HEADER: np.array(json.dumps(header)), **arrays}
 
 
 def read(file: BinaryIO, names: tuple[str, ...]) -> tuple[Any, dict[str, np.ndarray]]:

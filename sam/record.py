@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sam import checks
+from sam import checks, files
 from sam.model import RecurrentModel
 from sam.sam import SAM
 from sam.sparse.record import Recorder
@@ -61,7 +61,8 @@ def record_trace(
         model.recorder = None
     if recorder.num_steps == 0:
         raise ValueError("model: made no step inside the block, expected at least one to write")
-    recorder.trace(model.memory_size, model.k, model.similarity, info).save(path)
+    with files.replacing(path) as file:
+        recorder.trace(model.memory_size, model.k, model.similarity, info).write(file)
 
 
 def _json_values(info: dict[str, Any]) -> dict[str, Any]:

@@ -46,5 +46,6 @@ def _say_once(subject: str, text: str) -> None:
         if subject in _said:
             return
         _said.add(subject)
+    printable = text.encode("utf-8", "backslashreplace").decode()  # paths may be any bytes
     with contextlib.suppress(Exception):  # stderr may be closed
-        _logger.warning(text)
+        _logger.warning(printable)

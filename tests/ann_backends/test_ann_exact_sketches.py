@@ -51,9 +51,9 @@ def rows(kind: str, count: int, word_size: int, rng: np.random.Generator) -> np.
         "minus zero": np.where(rng.random((count, 1)) < 0.5, -0.0, random),
         "minute": random * 1e-30,
         "scaled": random * 10.0 ** rng.integers(-20, 20, (count, 1)),
-        "huge": random * np.where(rng.random((count, 1)) < 0.1, 8e37, 1),
+        "huge": random * np.where(rng.random((count, 1)) < 0.1, 1e36, 1),
     }
-    return made[kind].clip(-3.4e38, 3.4e38).astype(np.float32)
+    return made[kind].astype(np.float32)
 
 
 KINDS = [
@@ -221,7 +221,7 @@ def test_rows_are_passed_over_by_their_sketches(num_heads: int) -> None:
 def test_a_huge_row_keeps_the_sketches_aside_until_the_next_rebuild() -> None:
     memory = np.ones((2, SIZE, 4), np.float32)
     index = built(memory)
-    memory[1, 3] = 2e38
+    memory[1, 3] = 4e36
     index.update([[-1], [3]])
     assert index._huge.tolist() == [False, True]
     memory[1, 3] = 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ann_backends
-from ann_backends.testing import CHECKS, trials
+from ann_backends.testing import CHECKS, copies, trials
 from tests.ann_backends.streaming import drive
 
 STREAM = CHECKS["any_history_is_answered_truthfully"]
@@ -220,4 +220,5 @@ def test_what_carries_the_faults_is_sound() -> None:
     broken = Broken(whole="kd_forest")
     drive(broken, rounds=2, steps=40)
     for check in CHECKS.values():
-        check(trials(broken)[0])
+        if check not in copies.CHECKS:  # these are for an `Index`, not for what wraps one
+            check(trials(broken)[0])

@@ -98,7 +98,9 @@ def test_where_the_user_says(folder, tmp_path, monkeypatch, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("chosen", ["file", "file/below", "\udcff\udcfe/file/x"])
+@pytest.mark.parametrize(
+    "chosen", ["file", "file/below", "\udcff\udcfe/file/x"], ids=["file", "below", "no UTF-8"]
+)
 def test_what_the_user_says_may_not_be_possible(folder, tmp_path, monkeypatch, caplog, chosen):
     (tmp_path / "file").touch()
     (tmp_path / "\udcff\udcfe").mkdir()
@@ -107,7 +109,8 @@ def test_what_the_user_says_may_not_be_possible(folder, tmp_path, monkeypatch, c
     assert compiled(folder)
     assert not compiled(folder)
     (record,) = caplog.records
-    assert record.message.startswith(f"NUMBA_CACHE_DIR cannot be used ({tmp_path / chosen}")
+    shown = str(tmp_path / chosen).encode("utf-8", "backslashreplace").decode()
+    assert record.message.startswith(f"NUMBA_CACHE_DIR cannot be used ({shown}")
     assert record.message.endswith(f"kernels are kept in {folder / '__pycache__'}")
 
 

@@ -33,8 +33,8 @@ format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: $(VENV)/.installed ## the fast tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed ## the fast tests, one process per core
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-full: $(VENV)/.installed ## every test, the slow ones and the measurements too
 	$(BIN)/python -m pytest -m 'slow or not slow'

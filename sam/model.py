@@ -261,8 +261,10 @@ class MemoryModel(RecurrentModel):
         beyond that share is read, but not asked for: words with the same first part and another
         rest are as near to a query as the word that is written at that step.
 
-        share: in (0, 1]; at least one number of the word. 0 leaves query and word independent.
+        share: in (0, 1]; at least one number of the word. 0 leaves query and word independent. True
+            is 1, and False 0, as in settings of runs.
         """
+        share = float(share) if isinstance(share, bool) else share
         checks.number("aligned_queries", share, "[0, 1]")
         if share == 0:
             return

@@ -11,6 +11,7 @@ from collections.abc import Collection
 import numpy as np
 
 from ann_backends.kernels.jit import kernel
+from ann_backends.uncounted import UNCOUNTED
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
 REORDERED = {"reassoc", "contract", "nsz"}
@@ -181,7 +182,7 @@ def as_array(name: str, value: object) -> np.ndarray:
         ) from error
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _first_bad_row(rows: np.ndarray, longest: float) -> int:
     """The first of the rows [n, W] that is not finite or longer than `longest`; -1 if none is."""
     for i in range(rows.shape[0]):
@@ -190,7 +191,7 @@ def _first_bad_row(rows: np.ndarray, longest: float) -> int:
     return -1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _first_bad_slot(slots: np.ndarray, memory: np.ndarray, longest: float) -> int:
     """The first of the slots [B, n], as b n + i, that is none or of such a row; -1 if none is."""
     for b in range(slots.shape[0]):
@@ -204,7 +205,7 @@ def _first_bad_slot(slots: np.ndarray, memory: np.ndarray, longest: float) -> in
     return -1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _is_short(rows: np.ndarray, row: int, longest: float) -> bool:
     # Comparisons that a NaN fails. Nearly all rows pass the first; sums that overflow do not.
     squares = _squares(rows, row)
@@ -213,7 +214,7 @@ def _is_short(rows: np.ndarray, row: int, longest: float) -> bool:
     return _squared_norm(rows, row) <= longest * longest
 
 
-@kernel(fastmath=REORDERED)
+@kernel(fastmath=REORDERED, **UNCOUNTED)
 def _squares(rows: np.ndarray, row: int) -> float:
     """|rows[row]|^2 in the rows' precision."""
     total = rows.dtype.type(0)
@@ -222,7 +223,7 @@ def _squares(rows: np.ndarray, row: int) -> float:
     return total
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _squared_norm(rows: np.ndarray, row: int) -> float:
     """|rows[row]|^2 in double precision."""
     total = 0.0
@@ -231,7 +232,7 @@ def _squared_norm(rows: np.ndarray, row: int) -> float:
     return total
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _all_in_range(slots: np.ndarray, memory_size: int) -> bool:
     for b in range(slots.shape[0]):
         for i in range(slots.shape[1]):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ann_backends.kernels.jit import kernel
 from ann_backends.sketch import LANES, copy_lane, write_lane
+from ann_backends.uncounted import UNCOUNTED
 
 # Columns of Forest.nodes, Forest.links and Forest.state.
 DIMENSION, BELOW, ABOVE, PARENT = range(4)
@@ -51,7 +52,7 @@ class Forest(NamedTuple):
     axes: np.ndarray
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def new_node(forest: Forest) -> int:
     state = forest.state
     node = state[FREE_NODE]
@@ -62,14 +63,14 @@ def new_node(forest: Forest) -> int:
     return int(node)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def free_node(forest: Forest, node: int) -> None:
     forest.nodes[node, BELOW] = forest.state[FREE_NODE]
     forest.state[FREE_NODE] = node
     forest.state[LIVE_NODES] -= 1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def new_block(forest: Forest, owner: int) -> int:
     """An empty block."""
     state = forest.state
@@ -85,14 +86,14 @@ def new_block(forest: Forest, owner: int) -> int:
     return block
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def free_block(forest: Forest, block: int) -> None:
     forest.links[block, NEXT] = forest.state[FREE_BLOCK]
     forest.state[FREE_BLOCK] = block
     forest.state[LIVE_BLOCKS] -= 1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def append(forest: Forest, tree: int, block: int, slot: int) -> None:
     """Put a row into a block that has a place left."""
     leaves = forest.leaves
@@ -101,14 +102,14 @@ def append(forest: Forest, tree: int, block: int, slot: int) -> None:
     forest.where[slot, tree] = block
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def place_of(forest: Forest, block: int, place: int) -> tuple[int, int]:
     """The group and the lane of a place in a block."""
     groups = (forest.leaves.shape[1] + LANES - 1) // LANES
     return block * groups + place // LANES, place % LANES
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> None:
     """Write the sketch of a row that has just been appended to a block."""
     block = forest.where[slot, tree]
@@ -116,7 +117,7 @@ def sketch_last(forest: Forest, tree: int, memory: np.ndarray, slot: int) -> Non
     write_lane(forest.sketches, group, lane, memory, slot)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def put(forest: Forest, tree: int, memory: np.ndarray, block: int, place: int, slot: int) -> None:
     """Put a row into a place of a block, with its sketch."""
     forest.leaves[block, place] = slot
@@ -126,14 +127,14 @@ def put(forest: Forest, tree: int, memory: np.ndarray, block: int, place: int, s
         write_lane(forest.sketches, group, lane, memory, slot)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def copy_sketch(forest: Forest, block: int, place: int, to_block: int, to_place: int) -> None:
     group, lane = place_of(forest, block, place)
     to_group, to_lane = place_of(forest, to_block, to_place)
     copy_lane(forest.sketches, group, lane, to_group, to_lane)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def set_parent(forest: Forest, child: int, parent: int) -> None:
     if child > 0:
         forest.nodes[child, PARENT] = parent
@@ -141,7 +142,7 @@ def set_parent(forest: Forest, child: int, parent: int) -> None:
         forest.links[-child, OWNER] = parent
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) -> None:
     """Hang `new` where `old` was, below `parent` (0: at the root)."""
     if parent == 0:
@@ -153,7 +154,7 @@ def replace_child(forest: Forest, tree: int, parent: int, old: int, new: int) ->
     set_parent(forest, new, parent)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def grow_node(
     forest: Forest, tree: int, leaf: int, other: int, dimension: int, threshold: float, above: bool
 ) -> None:

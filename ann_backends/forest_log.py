@@ -10,6 +10,7 @@ import numpy as np
 
 from ann_backends.forest import FREE_BLOCK, FREE_NODE, OWNER, Forest
 from ann_backends.kernels.jit import kernel
+from ann_backends.uncounted import UNCOUNTED
 
 # Kinds of notes, and the numbers that stand before the header (trees: T; words of a threshold: t).
 OUT = 0  # a row has left its leaves. T times block, place; slot
@@ -40,7 +41,7 @@ def numbers_per_row(trees: int, per_leaf: int) -> int:
     return 3 * trees + 4 + trees * (merge + split)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def reserve(log: np.ndarray, numbers: int, header: int) -> int:
     """Where the numbers of a new note go; its header stands behind them."""
     start = int(log[0])
@@ -49,14 +50,14 @@ def reserve(log: np.ndarray, numbers: int, header: int) -> int:
     return start
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def fresh(forest: Forest) -> int:
     """Flags for the node and the block that would be made next."""
     node = FRESH_NODE if forest.state[FREE_NODE] == 0 else 0
     return node | (FRESH_BLOCK if forest.state[FREE_BLOCK] == 0 else 0)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def note_block(log: np.ndarray, kind: int, flags: int, tree: int, leaf: int, block: int) -> None:
     """PLANT and UPROOT (`block` is 0), CHAIN and UNCHAIN."""
     at = reserve(log, 2 if block else 1, kind | flags | tree * TREE)
@@ -65,7 +66,7 @@ def note_block(log: np.ndarray, kind: int, flags: int, tree: int, leaf: int, blo
         log[at + 1] = block
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def note_branch(
     log: np.ndarray, forest: Forest, header: int, more: int, child: int, other: int, node: int
 ) -> int:
@@ -80,7 +81,7 @@ def note_branch(
     return at + BRANCH + words
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def remember_order(log: np.ndarray, members: np.ndarray) -> None:
     """Keep the rows of a full leaf, and one more, at the log's end; see `note_split`."""
     end = log.size - members.size
@@ -88,7 +89,7 @@ def remember_order(log: np.ndarray, members: np.ndarray) -> None:
         log[end + i] = members[i]
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def note_split(
     log: np.ndarray, forest: Forest, flags: int, tree: int, leaf: int, other: int
 ) -> None:

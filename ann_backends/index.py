@@ -15,6 +15,7 @@ from ann_backends.copies import Copied, given
 from ann_backends.kernels.jit import kernel
 from ann_backends.log import Log, Snapshot, Touched
 from ann_backends.metric import METRICS, longest
+from ann_backends.uncounted import UNCOUNTED
 
 FINDABLE = ("all", "none")
 # Rows announced per call when a whole memory is indexed: bounds the temporary list of slots.
@@ -380,7 +381,7 @@ class Index(Copied):
         return "" if finite else "NaN or infinite values in a findable row"
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _count_insertions(slots: np.ndarray, insertions: np.ndarray, rebuild_every: int) -> bool:
     """Add each element's slots (not -1) to `insertions` [B]; whether any element is due."""
     due = False

@@ -84,6 +84,7 @@ from ann_backends.sketch import (
     prepare_query,
     score_group,
 )
+from ann_backends.uncounted import UNCOUNTED
 
 # Sums may be reordered, which is what lets them vectorise; NaN and infinity keep their meaning.
 REORDERED = {"reassoc", "contract", "nsz"}
@@ -738,7 +739,7 @@ def _refresh(
     return True
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _forget(
     slots: np.ndarray,
     where: np.ndarray,
@@ -759,7 +760,7 @@ def _forget(
         _take_out(forest, slots[b], log[b])
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _take_out(forest: Forest, slots: np.ndarray, log: np.ndarray) -> None:
     """Take the rows `slots` [n] out of every tree that they are in."""
     where = forest.where
@@ -778,7 +779,7 @@ def _take_out(forest: Forest, slots: np.ndarray, log: np.ndarray) -> None:
                 forest.state[FINDABLE] -= 1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
     """Ask for all that taking out the rows `slots` [n] looks at, so that the misses overlap."""
     where, leaves, links, nodes = forest.where, forest.leaves, forest.links, forest.nodes
@@ -797,7 +798,7 @@ def _fetch_leaves(forest: Forest, slots: np.ndarray) -> None:
                 prefetch_item(leaves, max(-sibling, 0), 0)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _detach(forest: Forest, tree: int, slot: int, log: np.ndarray, at: int) -> None:
     """Fill a row's place with the last row of its leaf, in O(1); note in log[at :] where it was."""
     where, leaves, links = forest.where, forest.leaves, forest.links
@@ -827,7 +828,7 @@ def _detach(forest: Forest, tree: int, slot: int, log: np.ndarray, at: int) -> N
             note_block(log, UNCHAIN, 0, tree, leaf, end)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _dissolve(forest: Forest, tree: int, leaf: int, log: np.ndarray) -> None:
     """Drop a leaf of few rows: they join its sibling, which takes the place of their parent.
 
@@ -903,7 +904,7 @@ def _put_in(
                     log[at + trees] = slot
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _approach(
     forest: Forest,
     memory: np.ndarray,
@@ -946,7 +947,7 @@ def _approach(
                     prefetch_row(memory, leaves[leaf, place])
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _descend(forest: Forest, tree: int, point: np.ndarray) -> int:
     """The leaf of a point [W]; 0 in an empty tree."""
     nodes, thresholds, state = forest.nodes, forest.thresholds, forest.state
@@ -1125,7 +1126,7 @@ def _search(
             _sort(best_slots, best)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
     """Have a clock that can count so many more."""
     if clock[0] + queries >= 2**32:
@@ -1133,7 +1134,7 @@ def _wind(clock: np.ndarray, visited: np.ndarray, queries: int) -> None:
         visited[:] = 0
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _search_one(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1305,7 +1306,7 @@ def _search_sketches_one(
         first = False
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _score_block(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1347,7 +1348,7 @@ def _score_block(
                 keep_best(slot, score, near, near_scores, arrivals, visited, now)
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _fetch(
     memory: np.ndarray,
     leaves: np.ndarray,
@@ -1411,7 +1412,7 @@ def _closeness(query: np.ndarray, memory: np.ndarray, slot: int) -> float:
     return total
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _push(keys: np.ndarray, items: np.ndarray, size: int, key: float, item: int) -> int:
     """Add an entry to the queue, a heap led by the least key; its new size."""
     place = size
@@ -1422,7 +1423,7 @@ def _push(keys: np.ndarray, items: np.ndarray, size: int, key: float, item: int)
     return size + 1
 
 
-@kernel
+@kernel(**UNCOUNTED)
 def _pop(keys: np.ndarray, items: np.ndarray, size: int) -> int:
     """Drop the queue's first entry; its new size."""
     size -= 1

@@ -20,7 +20,7 @@ def own_precision(device_type: str) -> contextlib.AbstractContextManager[Any]:
 
     The formulas here work in place and into buffers, and a state has one dtype.
     """
-    if autocasts(device_type):
+    if torch._C._is_any_autocast_enabled() and autocasts(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()
 
@@ -44,11 +44,12 @@ def once_differentiable(backward: Backward) -> Backward:
     @functools.wraps(backward)
     def once(ctx: Any, *given: Tensor | None) -> Any:
         gradients = [each.resolve_neg() if isinstance(each, Tensor) else each for each in given]
-        with torch.no_grad(), own_precision(_device_type(gradients)):
-            results = backward(ctx, *gradients)
-        if torch.is_grad_enabled():  # create_graph=True
-            return _final(results if isinstance(results, tuple) else (results,))
-        return results
+        with own_precision(_device_type(gradients)):
+            if not torch.is_grad_enabled():
+                return backward(ctx, *gradients)
+            with torch.no_grad():  # create_graph=True
+                results = backward(ctx, *gradients)
+        return _final(results if isinstance(results, tuple) else (results,))
 
     return once
 

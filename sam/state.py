@@ -31,11 +31,11 @@ class State:
 
     def detach(self) -> Self:
         """The same state, cut from the graph that computed it (truncated BPTT goes on from it)."""
-        parts = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        tensors: dict[str, Any] = {
-            name: part.detach() for name, part in parts.items() if isinstance(part, Tensor)
+        parts: dict[str, Any] = {
+            name: part.detach() if isinstance(part, Tensor) else part
+            for name, part in vars(self).items()
         }
-        return dataclasses.replace(self, **tensors)
+        return type(self)(**parts)
 
     def select(self, indices: Tensor | Sequence[int]) -> Self:
         """The state of some elements of the batch, in the order given.

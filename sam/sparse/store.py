@@ -171,9 +171,8 @@ class Store:
     def advance(self, journal: Journal) -> Version:
         """The version after the steps of `journal`, which the caller has just made."""
         before, after = self.stands_at, Version(self, self.stands_at.time + 1)
-        with self._undivided():
-            before.towards = (journal, after)
-            self.rows_at = self.stands_at = after
+        before.towards = (journal, after)
+        self.rows_at = self.stands_at = after
         return after
 
     def abandon(self, journal: Journal) -> None:
@@ -223,6 +222,8 @@ class Store:
 
     def _walk_rows_to(self, version: Version, carry: Carry) -> None:
         """As `_walk_to`, of the rows alone."""
+        if version is self.rows_at:
+            return
         # Set before they leave: the version that the rest stands at may have no other owner.
         self._returns_to = self.stands_at
         self._walk_to(version, carry, rows_alone=True)
@@ -237,12 +238,15 @@ class Store:
         for here, there in pairwise(reversed(path)):
             assert there.towards is not None
             journal, _ = there.towards
-            with self._undivided():
+            try:
                 carry(journal, there.time > here.time)
                 here.towards, there.towards = (journal, there), None
                 self.rows_at = there
                 if not rows_alone:
                     self.stands_at = there
+            except BaseException as failure:
+                self._failure = failure  # left half-way, the store is undefined from now on
+                raise
 
     def _carry_rows(self, journal: Journal, forward: bool) -> None:
         journal.carry_rows(self.memory, forward)
@@ -260,15 +264,6 @@ class Store:
         self.written[b, journal.slots[t, b, i]] = forward
         self.num_written += np.bincount(b, minlength=len(self.heads)) * (1 if forward else -1)
         self.index.carry(journal.index, forward=forward)
-
-    @contextlib.contextmanager
-    def _undivided(self) -> Iterator[None]:
-        """If the block is left half-way, the store is undefined from then on."""
-        try:
-            yield
-        except BaseException as failure:
-            self._failure = failure
-            raise
 
     @property
     def defined(self) -> bool:

@@ -158,6 +158,48 @@ def test_two_edits_are_told_apart(checkout):
     assert len(set(found)) == 4
 
 
+@pytest.mark.parametrize(
+    "kind", ["Latin-1 text", "name not UTF-8", "name of spaces", "ignored module", "own diff"]
+)
+def test_odd_changes_count_as_well(checkout, kind):
+    root, git = checkout
+    match kind:
+        case "Latin-1 text":
+            (root / "sam" / "known.py").write_bytes(b"# -*- coding: latin-1 -*- \xe9\n")
+        case "name not UTF-8":
+            (root / "sam" / os.fsdecode(b"\xff.py")).write_text("two = 2\n")
+        case "name of spaces":
+            (root / "sam" / " ").write_text("two = 2\n")
+        case "ignored module":
+            (root / ".git" / "info" / "exclude").write_text("local.py\n")
+            (root / "sam" / "local.py").write_text("two = 2\n")
+        case "own diff":
+            git("config", "diff.external", "true")
+            (root / "sam" / "known.py").write_text("one = 2\n")
+    assert provenance.code(root).changes
+
+
+def test_a_copy_within_another_repository_is_not_filed_under_its_commits(checkout):
+    root, _ = checkout
+    (root / ".gitignore").write_text("copy\n")
+    (root / "copy" / "sam").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="only lies within"):
+        provenance.code(root / "copy")
+
+
+def test_a_hook_of_another_repository_does_not_lend_its_commit(checkout, monkeypatch):
+    before = provenance.code(checkout[0])
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(ROOT))
+    assert provenance.code(checkout[0]) == before
+
+
+def test_a_missing_git_is_said(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match="git, which is not installed"):
+        provenance.code(checkout[0])
+
+
 def test_outside_a_repository_it_is_said(tmp_path):
     with pytest.raises(SystemExit, match="figures are filed by commit, so a git clone is needed"):
         provenance.code(tmp_path)

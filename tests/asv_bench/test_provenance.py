@@ -344,6 +344,23 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path):
     assert json_lines.read(tmp_path / "none.jsonl") == []
 
 
+@pytest.mark.parametrize("left", [b"", b'{"a": ["b"', b"\xff", b"[]", b'{"a": 3}'])
+def test_a_note_of_what_is_finished_that_was_cut_short_counts_for_nothing(tmp_path, left):
+    path = tmp_path / "finished-quick.jsonl"
+    assert run.read_finished(path) == {}
+    path.write_bytes(left)
+    assert run.read_finished(path) == {}
+    run.write_json(path, {"code": ["suite"]})
+    assert run.read_finished(path) == {"code": ["suite"]}
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["-x", "--fresh", "benchmarks.json", "x" * 300])
+def test_a_name_that_would_be_asv_s_own_or_too_long_is_refused(name):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected letters, digits"):
+        run.machine_name(name)
+
+
 # The machine
 
 

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import importlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -33,12 +34,22 @@ class Code:
 
 def code(root: Path = ROOT) -> Code:
     """That of this checkout; modules that git does not know yet count as changes."""
-    commit, changes = _git(root, "rev-parse", "HEAD"), _git(root, "diff", "HEAD")
-    others = _git(root, "ls-files", "-z", "--others", "--exclude-standard", *MEASURED, "asv_bench")
-    for path in (root / name for name in others.split("\0") if name):
-        changes += f"\n{path}\n{path.read_text(errors='replace') if path.is_file() else ''}"
-    digest = hashlib.sha256(changes.encode()).hexdigest() if changes else ""
-    return Code(commit, digest)
+    commit = _git(root, "rev-parse", "HEAD").strip().decode()
+    top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+    if not top.samefile(root):
+        sys.exit(
+            f"figures are filed by commit, so a git clone is needed: {root} only lies within "
+            f"{top}, which is another one"
+        )
+    changes = _git(root, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD").strip()
+    folders = (*MEASURED, "asv_bench")
+    others = _git(root, "ls-files", "-z", "--others", "--exclude-standard", *folders)
+    # Python imports a module also where git was told to ignore it.
+    others += _git(root, "ls-files", "-z", "--others", *(f"{each}/*.py" for each in folders))
+    for name in sorted({each for each in others.split(b"\0") if each}):
+        path = root / os.fsdecode(name)
+        changes += b"\n%s\n%s" % (name, path.read_bytes() if path.is_file() else b"")
+    return Code(commit, hashlib.sha256(changes).hexdigest() if changes else "")
 
 
 def origin(begun: Code) -> dict[str, object]:
@@ -111,11 +122,20 @@ def _check_places(files: Iterable[str | None], root: Path) -> None:
             )
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """What git prints, run on a checkout."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
-    )
+def _git(root: Path, *arguments: str) -> bytes:
+    """What git prints, run on a checkout, also within a hook, where GIT_DIR is another's."""
+    words = "figures are filed by commit, so a git clone is needed"
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
+    }
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, env=own, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        sys.exit(f"{words}, and git, which is not installed")
     if done.returncode:
-        sys.exit(f"figures are filed by commit, so a git clone is needed: {done.stderr.strip()}")
-    return done.stdout.strip()
+        sys.exit(f"{words}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout

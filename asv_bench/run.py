@@ -60,7 +60,7 @@ def main() -> int:
     os.environ["SAM_BENCH_PROFILE"] = arguments.profile
     code = provenance.code()
     progress = folder / f"finished-{arguments.profile}.jsonl"
-    finished = [] if arguments.fresh else read_json(progress).get(str(code), [])
+    finished = [] if arguments.fresh else read_finished(progress).get(str(code), [])
     for suite in arguments.suite or SUITES:
         if suite in finished:
             print(f"{suite}: measured before on this code, kept (--fresh measures again)")
@@ -151,9 +151,10 @@ def add_machine_option(parser: argparse.ArgumentParser) -> None:
 
 def machine_name(text: str) -> str:
     """A name that can be a folder's."""
-    if not re.fullmatch(r"[\w-][\w.-]*", text):
+    if not re.fullmatch(r"\w[\w.-]{0,59}(?<!\.json)", text):
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected letters, digits and any of _ - . (not first)"
+            f"got {text!r}, expected letters, digits and any of _ - . (not first), at most 60, and "
+            "no .json at the end, as asv's files beside the machines' folders have"
         )
     return text
 
@@ -184,12 +185,17 @@ def asv(command: str, *options: str, quiet: bool = False) -> int:
     ).returncode
 
 
-def read_json(path: Path) -> dict[str, list[str]]:
-    return json.loads(path.read_text()) if path.exists() else {}
+def read_finished(path: Path) -> dict[str, list[str]]:
+    """What `main` noted; without a file, or with one that was cut short, nothing is finished."""
+    lines = json_lines.read(path)
+    return lines[-1] if lines and all(isinstance(each, list) for each in lines[-1].values()) else {}
 
 
 def write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content) + "\n")
+    """Replace a file, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content) + "\n")
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":

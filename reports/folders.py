@@ -14,7 +14,7 @@ from pathlib import Path
 Say = Callable[[str], None]
 Files = dict[str, bytes]
 
-_PREFIX = ".report-"
+_PREFIX, _SUFFIX = ".report-", ".unfinished"  # of a scratch folder
 # In a scratch folder: files being written; all of them, being put in place; what they replace.
 _NEW, _READY, _OLD = "new", "ready", "old"
 _BLOCK = 4096  # what a file takes at least
@@ -70,7 +70,7 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # not every network file system has locks
             fcntl.flock(folder, fcntl.LOCK_EX)
-            for left in filter(_is_ours, target.glob(f"{_PREFIX}*")):
+            for left in filter(_is_ours, target.glob(f"{_PREFIX}*{_SUFFIX}")):
                 # Pages last, as above.
                 paths = sorted((left / _READY).glob("*"), key=lambda path: path.suffix == ".html")
                 for path in paths:
@@ -83,13 +83,17 @@ def _alone(target: Path) -> Iterator[None]:
 
 def _is_ours(folder: Path) -> bool:
     """Whether it is a scratch folder, by all that is in it."""
-    return not folder.is_symlink() and {*os.listdir(folder)} <= {_NEW, _READY, _OLD}
+    return (
+        folder.is_dir()
+        and not folder.is_symlink()
+        and {*os.listdir(folder)} <= {_NEW, _READY, _OLD}
+    )
 
 
 @contextlib.contextmanager
 def _scratch(target: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(
-        prefix=_PREFIX, dir=target, ignore_cleanup_errors=True
+        prefix=_PREFIX, suffix=_SUFFIX, dir=target, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 

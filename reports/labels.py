@@ -9,13 +9,14 @@ from itertools import pairwise
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from reports.models import PAPER
 
 SIZE = 9.0
 LINE_HEIGHT = 11.0  # points between two labels
+WIDEST = 216.0  # points that one label may take
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ def _write(panel: Axes, label: Label, where: tuple[float, float, str, str]) -> A
         annotation_clip=False,
     )
     text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=PAPER)])
+    return _cut(text)
+
+
+def _cut(text: Annotation) -> Annotation:
+    """Without the middle of what is so wide that it would leave the panels no room."""
+    words, kept = text.get_text(), len(text.get_text())
+    most = WIDEST / 72 * text.figure.dpi
+    while kept > 8 and Text.get_window_extent(text).width > most:
+        kept -= max(1, kept // 10)
+        text.set_text(f"{words[: kept - kept // 2]}\u2026{words[-(kept // 2) :]}")
     return text
 
 
@@ -103,7 +114,7 @@ def _write_column(panel: Axes, column: list[Label], inside: bool) -> list[Annota
 
 
 def _write_with_leader(panel: Axes, label: Label, height: float) -> Annotation:
-    return panel.annotate(
+    text = panel.annotate(
         label.text,
         (label.x, label.y),
         xytext=(1.015, height),
@@ -122,6 +133,7 @@ def _write_with_leader(panel: Axes, label: Label, height: float) -> Annotation:
             "relpos": (0, 0.5),
         },
     )
+    return _cut(text)
 
 
 def apart(heights: list[float]) -> list[float]:

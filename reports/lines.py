@@ -164,7 +164,7 @@ def finish(
         axes.set_ticks(panel, unit, against)
         panel.set_xlabel("memory words N" if against == "memory_size" else "sequence length T")
     if note:
-        panels[0].set_xlabel(f"{panels[0].get_xlabel()}\n{note}")
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=TITLE_SIZE, color=INK)
     figure.draw_without_rendering()
     labels.place(panels[0], named or [])
 

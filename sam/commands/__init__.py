@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sam.commands import evaluate, sweep, train
+from sam.commands import evaluate, sweep, terminal, train
 from sam.commands.parser import Parser
 
 COMMANDS = (train, evaluate, sweep)
@@ -16,6 +16,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "overflow")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 128 + n signal n."""
+    terminal.prepare()
     parser = Parser(prog="python -m sam", description="Train and evaluate memory networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -10,6 +10,7 @@ import torch
 
 from sam import checks
 from sam.commands.options import add_pairs
+from sam.commands.terminal import say
 from sam.training import evaluation, json_files
 from sam.training.settings import check_levels, check_seed
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     json_files.check_writable(loaded.files.evaluation, 1024 * records)
     task.prepare()
     header = f"{'split':>10} {'level':>6} {'reads':>7} {'cost, bits':>11} {'chance':>8}"
-    print(f"{header} {task.unit:>28} {'of':>7}")
+    say(f"{header} {task.unit:>28} {'of':>7}")
     for record in evaluation.evaluate_all(
         loaded.model,
         task,
@@ -67,12 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     ):
-        print(
-            f"{record['split']:>10} {record['level']:>6} {record['reads']:>7} "
-            f"{record['cost']:>11.3f} {record['chance']:>8.1f} {record['errors']:>28.3f} "
-            f"{record['scored']:>7.1f}",
-            flush=True,
-        )
         at = {"kind": "evaluation", "minibatch": loaded.minibatch, "episodes": loaded.episodes}
         json_files.append(loaded.files.evaluation, at | record | {"model_settings": changes})
+        say(
+            f"{record['split']:>10} {record['level']:>6} {record['reads']:>7} "
+            f"{record['cost']:>11.3f} {record['chance']:>8.1f} {record['errors']:>28.3f} "
+            f"{record['scored']:>7.1f}"
+        )
     return 0

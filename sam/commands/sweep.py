@@ -11,6 +11,7 @@ from sam import training
 from sam.commands import train
 from sam.commands.options import read_toml
 from sam.commands.study import grid, runs_of
+from sam.commands.terminal import say
 from sam.training import RunSettings
 from sam.training.sweeps import ENGINES, Place, Sweep
 
@@ -65,14 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     place = Place(arguments.engine, arguments.jobs, arguments.address)
     settings = settings_of(arguments)
     for rounding in dict.fromkeys(each.rounding for each in settings if each.rounding):
-        print(rounding)
+        say(rounding)
     swept = training.sweep(
         settings,
         arguments.out,
         place=place,
         only=arguments.only,
         checkpoint_seconds=arguments.checkpoint_seconds,
-        say=lambda line: print(line, flush=True),
+        say=say,
     )
     return report(swept, arguments.out)
 
@@ -97,8 +98,8 @@ def report(swept: Sweep, folder: Path) -> int:
     """Say how a sweep ended; returns the exit status."""
     statuses = [run.outcome.status for run in swept.runs]
     counts = ", ".join(f"{statuses.count(each)} {each}" for each in sorted(set(statuses)))
-    print(f"{counts}. The table is {folder / 'table.csv'}")
+    say(f"{counts}. The table is {folder / 'table.csv'}")
     if swept.stopped_by:
-        print(f"Stopped by {swept.stopped_by}; the same command goes on")
+        say(f"Stopped by {swept.stopped_by}; the same command goes on")
         return 128 + signal.Signals[swept.stopped_by]
     return int(statuses.count("trained") < len(statuses))

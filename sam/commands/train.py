@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sam import training
+from sam.commands import terminal
 from sam.commands.options import add_pairs, full_name, merged, nested, pair, read_toml
 from sam.models import MODELS
 from sam.tasks import TASKS
@@ -145,7 +146,7 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    say: Callable[[str], None] = print if parallel.leads() else lambda line: None
+    say: Callable[[str], None] = terminal.say if parallel.leads() else lambda line: None
     given = settings_of(arguments)
     if arguments.config:
         given = merged(read_toml(arguments.config), given)
@@ -181,7 +182,7 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def report(result: training.Result, folder: Path, say: Callable[[str], None] = print) -> int:
+def report(result: training.Result, folder: Path, say: Callable[[str], None] = terminal.say) -> int:
     """Say how a run ended; returns the exit status."""
     done = f"{result.minibatch:,} minibatches, {result.episodes:,} episodes, {result.seconds:.0f} s"
     if result.reason == "budget":

@@ -139,6 +139,8 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
     """The file, unbuffered, to read and to append; meanwhile no other process changes it so."""
     path = Path(os.path.realpath(path))
     while True:
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path}: got no regular file, expected one to add lines to")
         with open(path, "a+b", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)

@@ -38,6 +38,8 @@ def commit() -> str | None:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--match="],
             cwd=place,
+            # Within a hook of another repository git would look there.
+            env={name: value for name, value in os.environ.items() if name != "GIT_DIR"},
             capture_output=True,
             text=True,
             check=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -20,8 +21,9 @@ class StopWish:
         if self.number:  # asked twice: at once
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.number = number
-        with contextlib.suppress(OSError):  # not by `print`, which may be under way
-            os.write(2, self._words.encode())
+        if sys.__stderr__ is not None:  # else its number may be that of any file of the run
+            with contextlib.suppress(OSError):  # not by `print`, which may be under way
+                os.write(2, self._words.encode())
 
 
 @contextlib.contextmanager

@@ -158,6 +158,48 @@ def test_two_edits_are_told_apart(checkout):
     assert len(set(found)) == 4
 
 
+@pytest.mark.parametrize(
+    "kind", ["Latin-1 text", "name not UTF-8", "name of spaces", "ignored module", "own diff"]
+)
+def test_odd_changes_count_as_well(checkout, kind):
+    root, git = checkout
+    match kind:
+        case "Latin-1 text":
+            (root / "sam" / "known.py").write_bytes(b"# -*- coding: latin-1 -*- \xe9\n")
+        case "name not UTF-8":
+            (root / "sam" / os.fsdecode(b"\xff.py")).write_text("two = 2\n")
+        case "name of spaces":
+            (root / "sam" / " ").write_text("two = 2\n")
+        case "ignored module":
+            (root / ".git" / "info" / "exclude").write_text("local.py\n")
+            (root / "sam" / "local.py").write_text("two = 2\n")
+        case "own diff":
+            git("config", "diff.external", "true")
+            (root / "sam" / "known.py").write_text("one = 2\n")
+    assert provenance.code(root).changes
+
+
+def test_a_copy_within_another_repository_is_not_filed_under_its_commits(checkout):
+    root, _ = checkout
+    (root / ".gitignore").write_text("copy\n")
+    (root / "copy" / "sam").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="only lies within"):
+        provenance.code(root / "copy")
+
+
+def test_a_hook_of_another_repository_does_not_lend_its_commit(checkout, monkeypatch):
+    before = provenance.code(checkout[0])
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(ROOT))
+    assert provenance.code(checkout[0]) == before
+
+
+def test_a_missing_git_is_said(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match="git, which is not installed"):
+        provenance.code(checkout[0])
+
+
 def test_outside_a_repository_it_is_said(tmp_path):
     with pytest.raises(SystemExit, match="figures are filed by commit, so a git clone is needed"):
         provenance.code(tmp_path)
@@ -300,6 +342,23 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path):
         json_lines.append(path, [{"a": 2}])
     assert json_lines.read(path) == [{"a": 1}] + [{"a": 2}] * 4
     assert json_lines.read(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize("left", [b"", b'{"a": ["b"', b"\xff", b"[]", b'{"a": 3}'])
+def test_a_note_of_what_is_finished_that_was_cut_short_counts_for_nothing(tmp_path, left):
+    path = tmp_path / "finished-quick.jsonl"
+    assert run.read_finished(path) == {}
+    path.write_bytes(left)
+    assert run.read_finished(path) == {}
+    run.write_json(path, {"code": ["suite"]})
+    assert run.read_finished(path) == {"code": ["suite"]}
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["-x", "--fresh", "benchmarks.json", "x" * 300])
+def test_a_name_that_would_be_asv_s_own_or_too_long_is_refused(name):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected letters, digits"):
+        run.machine_name(name)
 
 
 # The machine

@@ -293,10 +293,16 @@ def test_a_folder_of_the_user_s_that_is_called_alike_is_left_alone(out: Path) ->
     (out / ".report-mine" / "notes").write_text("mine")
     (out / ".report-file").write_text("mine")
     (out / ".report-link").symlink_to(out / "elsewhere")
-    (out / ".report-empty1").mkdir()  # of a process that was killed before it wrote anything
+    (out / ".report-1.unfinished").mkdir()  # of a process that was killed before it wrote anything
+    for name in ("new", "old", "ready"):  # what a scratch folder holds
+        (out / ".report-all" / name).mkdir(parents=True)
+        (out / ".report-all" / name / "thesis.txt").write_text("mine")
     folders.put(NEW, out, "index.html")
     assert (out / ".report-mine" / "notes").read_text() == "mine"
+    assert len(list((out / ".report-all").glob("*/thesis.txt"))) == 3
+    assert not (out / "thesis.txt").exists()
     assert sorted(path.name for path in out.glob(".report-*")) == [
+        ".report-all",
         ".report-file",
         ".report-link",
         ".report-mine",

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 import ann_backends
-from sam.sparse import ring
+from sam.sparse import after_fork, ring
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.links import Links
@@ -116,6 +116,7 @@ class Store:
         self.index = index
         self.links = links
         self.lock = threading.RLock()
+        after_fork.add(self)
         self._returns_to: Version | None = None  # where the rest stands, while the rows do not
         self._backward_passes: weakref.WeakValueDictionary[int, _BackwardPass] = (
             weakref.WeakValueDictionary()
@@ -123,6 +124,10 @@ class Store:
         self._held = False  # by a use under way
         self._divided = False  # some of it has been moved, the rest not yet
         self._failure: BaseException | None = None  # what left it so, if that is known
+
+    def free(self) -> None:
+        """Let go, in a forked child, of what a thread held that is not there."""
+        self.lock, self._held = threading.RLock(), False
 
     def first_version(self) -> Version:
         version = Version(self)

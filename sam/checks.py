@@ -71,8 +71,18 @@ def tensor(name: str, value: object, shape: tuple[int | str, ...], like: torch.T
         raise ValueError(f"{name}: got NaN or infinite values, expected finite ones")
 
 
-def form(name: str, value: object, shape: tuple[int | str, ...], like: torch.Tensor) -> None:
-    """`value` is a tensor of `shape` (a string: any length >= 1), of like's dtype and device."""
+def form(
+    name: str,
+    value: object,
+    shape: tuple[int | str, ...],
+    like: torch.Tensor,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """`value` is a tensor of `shape` (a string: any length >= 1), of like's dtype and device.
+
+    dtype: another one, for what holds no numbers of the model.
+    """
+    dtype = dtype or like.dtype
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
     if value.layout is not torch.strided or value.is_nested:
@@ -84,8 +94,9 @@ def form(name: str, value: object, shape: tuple[int | str, ...], like: torch.Ten
     ):
         expected = ", ".join(map(str, shape))
         raise ValueError(f"{name}: got shape {list(value.shape)}, expected [{expected}]")
-    if value.dtype != like.dtype:
-        raise TypeError(f"{name}: got dtype {value.dtype}, expected {like.dtype} as the model's")
+    if value.dtype != dtype:
+        whose = " as the model's" if dtype == like.dtype else ""
+        raise TypeError(f"{name}: got dtype {value.dtype}, expected {dtype}{whose}")
     if value.device != like.device:
         raise ValueError(
             f"{name}: got device {value.device}, expected {like.device} as the model's"

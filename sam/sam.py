@@ -21,6 +21,7 @@ from sam.sparse.access import Settings
 from sam.sparse.contents import Gather, Load, Look
 from sam.sparse.journal import NONE
 from sam.sparse.links import Links
+from sam.sparse.parts import check_parts
 from sam.sparse.plain import LINEAR, LSTM_CELL, READOUT, Kind, difference, weights_of
 from sam.sparse.recompute import Call, UnrollByPlan, costs_of
 from sam.sparse.record import Recorder
@@ -248,6 +249,10 @@ class SAM(MemoryModel):
                 f"model: got {like.dtype} on {like.device}, expected SAM in float32 or float64 on "
                 "the CPU, where its index and its sparse memory live"
             )
+
+    def _check_state(self, state: Any, batch_size: int, like: Tensor) -> None:
+        super()._check_state(state, batch_size, like)
+        check_parts(state, (batch_size, self.num_heads, self.k), self.memory_size, like)
 
     def _make_index(self, memory: np.ndarray, findable: str) -> ann_backends.Index:
         return ann_backends.create(

@@ -211,7 +211,7 @@ def _indices(indices: object, batch_size: int) -> list[int]:
     """As a list, checked."""
     expected = f"expected integers [n], n >= 1, from 0 to {batch_size - 1}"
     try:
-        listed = torch.as_tensor(indices)
+        listed = torch.as_tensor(indices, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"indices: got {type(indices).__name__} ({error}), {expected}") from error
     if listed.dim() != 1 or not len(listed):
@@ -227,7 +227,7 @@ def _mask(mask: object, batch_size: int) -> list[bool]:
     """As a list, checked."""
     expected = f"expected bool [{batch_size}]"
     try:
-        listed = torch.as_tensor(mask)
+        listed = torch.as_tensor(mask, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"mask: got {type(mask).__name__} ({error}), {expected}") from error
     if listed.dtype != torch.bool:

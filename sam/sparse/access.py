@@ -160,12 +160,15 @@ class AccessGradient:
         self.read_places, self.popped_places, *more = memory_gradient.places(*slots)
         self.content_places = more[0] if more else self.read_places[1:]
         self.interface = np.empty_like(tape.interface)
-        self.steps_left = len(tape.interface)
+        self._steps_left = np.array([len(tape.interface)])
+
+    @property
+    def steps_left(self) -> int:
+        return int(self._steps_left[0])
 
     def step_back(self, words: np.ndarray) -> None:
         """Go back over the last step left. words: [B, H W], dL/dr of that step."""
         tape, journal, settings = self.tape, self.journal, self.settings
-        t = self.steps_left - 1
         step.go_back(
             self.memory,
             (
@@ -182,13 +185,12 @@ class AccessGradient:
             self.weights,
             self.memory_gradient.rows,
             self.interface,
-            t,
+            self._steps_left,
             settings.word_size,
             settings.cosine,
             settings.key_strength,
             settings.first_mode,
         )
-        self.steps_left = t
 
     def release_gradient(self) -> SparseGradient:
         """dL/dM before the pass, once all steps have been gone back over; drops it here."""

@@ -32,7 +32,7 @@ class Load(torch.autograd.Function):
     @once_differentiable_in_numpy
     def backward(ctx: Any, to_token: Tensor) -> tuple[Tensor, None]:
         store = ctx.version.store
-        with store.lock:
+        with store.held():
             gradient = store.begin_backward(ctx.version)
         return torch.from_numpy(gradient.dense(shared=ctx.shared)), None
 
@@ -50,7 +50,7 @@ class Look(torch.autograd.Function):
     @once_differentiable_in_numpy
     def backward(ctx: Any, to_memory: Tensor) -> tuple[Tensor, None]:
         store = ctx.version.store
-        with store.lock:
+        with store.held():
             store.add_gradient(ctx.version, SparseGradient.of(to_memory.numpy()))
         return to_memory.new_zeros(1), None
 
@@ -76,7 +76,7 @@ class Gather(torch.autograd.Function):
     @once_differentiable_in_numpy
     def backward(ctx: Any, to_token: Tensor) -> tuple[Tensor | None, ...]:
         store = ctx.version.store
-        with store.lock:
+        with store.held():
             gradient = store.begin_backward(ctx.version)
         for number, (version, needed) in enumerate(
             zip(ctx.versions, ctx.needs_input_grad[3:], strict=True)
@@ -85,7 +85,7 @@ class Gather(torch.autograd.Function):
                 continue
             # Of each new memory, which of this version's it is a copy of, or -1.
             elements = [s[1] if s is not None and s[0] == number else -1 for s in ctx.sources]
-            with version.store.lock:
+            with version.store.held():
                 part = gradient.of_elements(elements, version.store.memory.shape)
                 version.store.add_gradient(version, part)
         return None, None, None, *(torch.zeros_like(to_token) for _ in ctx.versions)

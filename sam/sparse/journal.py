@@ -6,6 +6,7 @@ A journal keeps O(1) numbers per step, never a copy of the memory (Rae et al. 20
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,9 +44,12 @@ class Journal:
         read_shape: tuple[int, ...],
         like: np.ndarray,
         links: LinkJournal | None,
-        index: ann_backends.Log,
+        start_log: Callable[[], ann_backends.Log],
     ) -> Journal:
-        """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype."""
+        """For T steps with read weights of shape [B, H, K] over a memory of like's W and dtype.
+
+        start_log: starts that of the index; called last, when all else has its room.
+        """
         batch_size, num_heads, k = read_shape
         writes = (num_steps, batch_size, num_heads * (k + 1))
         moves = (num_steps, batch_size, num_heads * (2 * k + 1))
@@ -56,7 +60,7 @@ class Journal:
             moved=np.full(moves, NONE, np.int32),
             followed_by=np.empty(moves, np.int32),
             links=links,
-            index=index,
+            index=start_log(),
         )
 
     def of_steps(self, start: int, stop: int) -> Journal:

@@ -108,6 +108,8 @@ def swap(
     memory_size = records.shape[1]
     for n in range(len(numbers)):
         change = n if forward else len(numbers) - 1 - n
+        if numbers[change] < 0:
+            continue
         row, j = divmod(numbers[change], memory_size)
         b, i = divmod(row, memory_size)
         olds[change] = _set(records, weights, b, i, j, olds[change])

@@ -21,6 +21,7 @@ from sam.sparse import link_kernels
 from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS
 from sam.sparse.rows import copy_nonzero
 
+NONE = -1
 MOST = 1 + 1e-5  # a weight, which is at most 1 but for rounding
 
 
@@ -28,8 +29,8 @@ MOST = 1 + 1e-5  # a weight, which is at most 1 but for rounding
 class LinkJournal:
     """The links that the steps of one pass changed, in order.
 
-    steps: of each step int64 [n], (b N + i) N + j of the link from j to i in memory b, and [n], its
-    weight on the other side of the change: the old one while the links stand after it.
+    steps: of each step int64 [n], (b N + i) N + j of the link from j to i in memory b, -1 for none,
+    and [n], its weight on the other side of the change: the old one while the links stand after it.
     precedence: slots and weights [B, K_L], likewise of the pass.
     """
 
@@ -189,8 +190,10 @@ class Links:
         link_size, num_heads = self.precedence_slots.shape[1], popped.shape[1]
         most_written = num_heads + read_slots[0].size
         most = link_size * (2 * (num_heads + most_written) + link_size)
-        numbers = np.empty(most * len(popped), np.int64)
+        numbers = np.full(most * len(popped), NONE, np.int64)
         olds = np.empty(len(numbers), self.precedence_weights.dtype)
+        # Known to the journal before it begins, should the call be interrupted at its end.
+        journal.steps.append((numbers, olds))
         count = link_kernels.record_write(
             self._records,
             self._weights,
@@ -204,7 +207,7 @@ class Links:
             numbers,
             olds,
         )
-        journal.steps.append((numbers[:count].copy(), olds[:count].copy()))
+        journal.steps[-1] = numbers[:count].copy(), olds[:count].copy()
 
     def follow(
         self, read_slots: np.ndarray, read_weights: np.ndarray

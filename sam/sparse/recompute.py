@@ -20,13 +20,13 @@ from torch.nn import functional
 from sam.autograd import once_differentiable_in_numpy
 from sam.recompute.costs import TENSOR_BYTES, Costs
 from sam.recompute.schedule import Schedule
-from sam.sparse.access import Settings, access, recall
+from sam.sparse.access import AccessGradient, Settings, access, recall
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.record import Recorder
 from sam.sparse.store import Store, Version
 from sam.sparse.tape import Accesses, Tape
-from sam.sparse.unroll import Parts, Projections, StepsGradient, Weights, journal_from, make_steps
+from sam.sparse.unroll import Parts, Projections, StepsGradient, Weights, journal_in, make_steps
 
 # Steps that are not taped are made so many at a time, or fewer where the budget is short.
 STEPS_AT_ONCE = 32
@@ -196,8 +196,8 @@ class UnrollByPlan(torch.autograd.Function):
                 queries.append(tape.interface[..., : call.settings.word_size].copy())
             return tape
 
-        with store.lock:
-            with journal_from(call.version, num_steps, accesses.read_slots.shape[1:]) as journal:
+        with store.standing_at(call.version):
+            with journal_in(store, num_steps, accesses.read_slots.shape[1:]) as journal:
                 start = _Controller(hidden.numpy().copy(), cell.numpy().copy())
                 end = steps.go_over_all(start, make)
             after = store.advance(journal)
@@ -234,10 +234,13 @@ class UnrollByPlan(torch.autograd.Function):
         if y is None:
             y = inputs.new_zeros((*inputs.shape[:2], len(to_y)))
         gradient = _Gradient(steps, to_y, state[:4])
-        with store.lock:
+        with store.held():
             to_memory = store.begin_backward(ctx.after)
-            to_memory = gradient.run(y, ctx.journal, store.memory, to_memory)
-            store.end_backward(call.version, to_memory if ctx.needs_input_grad[6] else None)
+            give_up = partial(gradient.give_up, ctx.journal, store.memory)
+            with store.rolling_back_to(call.version, give_up):
+                to_memory = gradient.run(y, ctx.journal, store.memory, to_memory)
+            if ctx.needs_input_grad[6]:
+                store.add_gradient(call.version, to_memory)
         to_call = (None, gradient.inputs, *gradient.state, inputs.new_zeros(1), None)
         return *to_call, gradient.to_y, y.sum((0, 1)), *gradient.weights
 
@@ -254,6 +257,7 @@ class _Gradient:
         self.to_y = torch.zeros_like(to_y)
         self.weights = Weights(*map(torch.zeros_like, steps.weights))
         self.state = state
+        self._reached: tuple[int, AccessGradient] | None = None  # the tape's start, its gradient
 
     def run(
         self, y: Tensor, journal: Journal, memory: np.ndarray, memory_gradient: SparseGradient
@@ -261,33 +265,30 @@ class _Gradient:
         """Go back over all steps; returns dL/dM before them, where the memory then stands.
 
         y: [T, B, O], dL/dy_t. journal: of all steps. memory, memory_gradient: M_T and dL/dM_T,
-        taken over. After a failure the memory stands where it stood.
+        taken over. After a failure `give_up` puts the memory back to where it stood.
         """
-        steps, reached = self._steps, len(y)
-        try:
-            while steps.kept:
-                last = steps.kept.pop()
-                if isinstance(last, _Gap):
-                    steps.go_ahead(last, steps.make_again)
-                    continue
-                own = journal.of_steps(last.start, last.stop)
-                gradient = StepsGradient(
-                    steps.weights,
-                    last.tape,
-                    own,
-                    steps.settings,
-                    self.state,
-                    memory,
-                    memory_gradient,
-                )
-                own_y = y[last.start : last.stop]
-                memory_gradient = gradient.run(own_y @ self._to_y)
-                reached = last.start
-                self._add(last, gradient, own_y)
-        except BaseException:
-            journal.of_steps(reached, len(y)).carry_rows(memory, forward=True)
-            raise
+        steps = self._steps
+        while steps.kept:
+            last = steps.kept.pop()
+            if isinstance(last, _Gap):
+                steps.go_ahead(last, steps.make_again)
+                continue
+            own = journal.of_steps(last.start, last.stop)
+            gradient = StepsGradient(
+                steps.weights, last.tape, own, steps.settings, self.state, memory, memory_gradient
+            )
+            self._reached = last.start, gradient.memory
+            own_y = y[last.start : last.stop]
+            memory_gradient = gradient.run(own_y @ self._to_y)
+            self._add(last, gradient, own_y)
         return memory_gradient
+
+    def give_up(self, journal: Journal, memory: np.ndarray) -> None:
+        """Carry the memory back to where it stood before `run`."""
+        if self._reached is not None:
+            start, access_gradient = self._reached
+            undone = journal.of_steps(start + access_gradient.steps_left, len(journal.slots))
+            undone.carry_rows(memory, forward=True)
 
     def _add(self, taped: _Taped, gradient: StepsGradient, y: Tensor) -> None:
         """Take over what the way back over a tape has found."""

@@ -151,23 +151,26 @@ def go_back(
     weights_gradient: np.ndarray,
     memory_gradient: np.ndarray,
     interface_gradient: np.ndarray,
-    t: int,
+    steps_left: np.ndarray,
     word_size: int,
     cosine: bool,
     key_strength: bool,
     first_mode: int,
 ) -> None:
-    """The gradient of step t, and the memory back from M_t to M_{t-1}.
+    """The gradient of the last step left, t, and the memory back from M_t to M_{t-1}.
 
     tape: interface, read_slots, read_weights, content_slots, content_weights, parts. places: where
     the slots read, popped and found by content lie in memory_gradient [n, W], dL/dM_t, which
     becomes dL/dM_{t-1}. journal: slots, rows. words_gradient: [B, H W], dL/dr_t.
     weights_gradient: [B, H, K], dL/dw^R_t as far as it is known, becomes that of t - 1.
     interface_gradient: [T, B, H, P], at t set to dL/dp_t.
+    steps_left: int64 [1], set here, so that it is true of the memory whenever the caller is
+    interrupted.
     """
     interface, read_slots, read_weights, content_slots, content_weights, parts = tape
     read_places, popped_places, content_places = places
     slots, rows = journal
+    t = steps_left[0] - 1
     reads = (read_slots[t + 1], read_weights[t + 1], read_places[t + 1])
     read_backward(memory, reads, words_gradient, memory_gradient, weights_gradient)
     to_content = weights_gradient
@@ -202,3 +205,4 @@ def go_back(
     )
     activate_backward(interface[t], word_size, key_strength, interface_gradient[t])
     swap_rows(memory, slots[t], rows[t])
+    steps_left[0] = t

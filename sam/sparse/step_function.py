@@ -17,7 +17,7 @@ from sam.sparse.access import AccessGradient, Settings, access
 from sam.sparse.record import Recorder
 from sam.sparse.store import Version
 from sam.sparse.tape import Accesses, Tape
-from sam.sparse.unroll import journal_from
+from sam.sparse.unroll import journal_in
 
 
 class Step(torch.autograd.Function):
@@ -42,10 +42,10 @@ class Step(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         given = interface.resolve_neg().numpy(), read_slots.numpy(), read_weights.numpy()
         tape = _tape(*given, settings)
-        with version.store.lock:
-            with journal_from(version, 1, read_slots.shape) as journal:
-                access(version.store, journal, settings, tape, 0, first=None)
-            after = version.store.advance(journal)
+        with version.store.standing_at(version) as store:
+            with journal_in(store, 1, read_slots.shape) as journal:
+                access(store, journal, settings, tape, 0, first=None)
+            after = store.advance(journal)
             if recorder is not None:
                 recorder.record(tape.interface[..., : settings.word_size], journal, version, after)
         ctx.save_for_backward(*map(torch.from_numpy, tape.arrays()))
@@ -72,18 +72,15 @@ class Step(torch.autograd.Function):
         if to_words is not None:
             words[:] = to_words.flatten(1).numpy()
         store = ctx.after.store
-        with store.lock:
+        with store.held():
             memory_gradient = store.begin_backward(ctx.after)
             gradient = AccessGradient(
                 store.memory, tape, ctx.journal, ctx.settings, weights, memory_gradient
             )
-            try:
+            with store.rolling_back_to(ctx.before, gradient.give_up):
                 gradient.step_back(words)
-            except BaseException:
-                gradient.give_up()
-                raise
-            to_memory = gradient.release_gradient()
-            store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[2] else None)
+            if ctx.needs_input_grad[2]:
+                store.add_gradient(ctx.before, gradient.release_gradient())
         to_interface, to_weights = map(torch.from_numpy, (gradient.interface[0], gradient.weights))
         return to_interface, to_weights, to_weights.new_zeros(1), *[None] * 4
 

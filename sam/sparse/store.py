@@ -17,7 +17,8 @@ Threads, copies and backward passes need no care from the caller:
   in between does not matter.
 * A backward pass rolls only the rows back. What it knows of dL/dM lives in a `_BackwardPass` of its
   own, which goes with autograd's graph task, whether that ends well or not.
-* A move that is interrupted half-way marks the store as undefined; later uses say so.
+* A move that is interrupted half-way, at whatever moment, leaves the store undefined; later uses
+  say so. So does a use in the middle of another one, as by a signal's handler.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 import torch
 
 import ann_backends
-from sam.sparse import ring
+from sam.sparse import after_fork, ring
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.links import Links
@@ -93,7 +94,7 @@ class Store:
     memory: [B, N, W]. written: bool [B, N], the rows that were given or ever written: those that
     the index knows. num_written: int64 [B]. usage_ring: int32 [B, N, 2] and heads: int64 [B], see
     `ring`. links: what was written after what, None where the model keeps no links.
-    lock: hold it while using any of these.
+    lock: hold it while using any of these, by `held` or `standing_at`.
 
     `empty`, `full`, `gather` and `restore` make a store and return its first `Version`.
     """
@@ -115,11 +116,18 @@ class Store:
         self.index = index
         self.links = links
         self.lock = threading.RLock()
+        after_fork.add(self)
         self._returns_to: Version | None = None  # where the rest stands, while the rows do not
         self._backward_passes: weakref.WeakValueDictionary[int, _BackwardPass] = (
             weakref.WeakValueDictionary()
         )
-        self._failure: BaseException | None = None
+        self._held = False  # by a use under way
+        self._divided = False  # some of it has been moved, the rest not yet
+        self._failure: BaseException | None = None  # what left it so, if that is known
+
+    def free(self) -> None:
+        """Let go, in a forked child, of what a thread held that is not there."""
+        self.lock, self._held = threading.RLock(), False
 
     def first_version(self) -> Version:
         version = Version(self)
@@ -157,30 +165,44 @@ class Store:
 
     @contextlib.contextmanager
     def standing_at(self, version: Version) -> Iterator[Store]:
-        """Hold the lock, with everything at `version`."""
-        with self.lock:
-            self.stand_at(version)
+        """Hold the store, with everything at `version`.
+
+        Takes time proportional to the steps in between.
+        """
+        with self.held():
+            self.settle()
+            self._walk_to(version, self._carry)
             yield self
 
-    def stand_at(self, version: Version) -> None:
-        """Bring everything to `version`, in time proportional to the steps in between."""
-        self._check_defined()
-        self.settle()
-        self._walk_to(version, self._carry)
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Store]:
+        """Hold the store, for one use alone. Raises RuntimeError if it is not defined."""
+        with self.lock:
+            self._check_defined()
+            try:
+                self._held = True
+                yield self
+            finally:
+                self._held = False
+
+    def start_log(self) -> ann_backends.Log:
+        """Begin the steps that `advance` or `abandon` ends; returns the log of the index."""
+        self._divided = True
+        return self.index.start_log()
 
     def advance(self, journal: Journal) -> Version:
         """The version after the steps of `journal`, which the caller has just made."""
         before, after = self.stands_at, Version(self, self.stands_at.time + 1)
         before.towards = (journal, after)
         self.rows_at = self.stands_at = after
+        self._divided = False
         return after
 
     def abandon(self, journal: Journal) -> None:
         """Take back those steps of `journal` that were made before a failure."""
-        try:
+        # The caller raises the failure that led here, rather than one of this.
+        with contextlib.suppress(BaseException), self._undivided():
             self._carry(journal, forward=False)
-        except BaseException as failure:
-            self._failure = failure  # the caller raises the one that led here
 
     def begin_backward(self, version: Version) -> SparseGradient:
         """Roll the rows alone to `version`; returns what later passes gave as its dL/dM.
@@ -191,11 +213,21 @@ class Store:
         self._walk_rows_to(version, self._carry_rows)
         return gradient or SparseGradient(self.memory.shape, self.memory.dtype)
 
-    def end_backward(self, version: Version, gradient: SparseGradient | None) -> None:
-        """Note that the caller has rolled the rows back to `version`, where dL/dM is `gradient`."""
+    @contextlib.contextmanager
+    def rolling_back_to(self, version: Version, give_up: Callable[[], None]) -> Iterator[None]:
+        """For the block in which the caller rolls the rows back to `version`.
+
+        give_up: puts the rows back to where they stood, after a failure.
+        """
+        self._divided = True
+        try:
+            yield
+        except BaseException:
+            give_up()
+            self._divided = False
+            raise
         self._walk_rows_to(version, _already_carried)
-        if gradient is not None:
-            self.add_gradient(version, gradient)
+        self._divided = False
 
     def add_gradient(self, version: Version, gradient: SparseGradient) -> None:
         """Add to dL/dM at `version`, in the backward pass under way."""
@@ -212,7 +244,6 @@ class Store:
 
     def _backward_pass(self) -> _BackwardPass:
         """That of the backward pass of autograd which is under way in this thread."""
-        self._check_defined()
         task = torch._C._current_graph_task_id()
         backward_pass = self._backward_passes.get(task)
         if backward_pass is None:
@@ -235,18 +266,17 @@ class Store:
         path = [version]
         while path[-1].towards is not None:
             path.append(path[-1].towards[1])
-        for here, there in pairwise(reversed(path)):
-            assert there.towards is not None
-            journal, _ = there.towards
-            try:
+        if len(path) == 1:
+            return
+        with self._undivided():
+            for here, there in pairwise(reversed(path)):
+                assert there.towards is not None
+                journal, _ = there.towards
                 carry(journal, there.time > here.time)
                 here.towards, there.towards = (journal, there), None
                 self.rows_at = there
                 if not rows_alone:
                     self.stands_at = there
-            except BaseException as failure:
-                self._failure = failure  # left half-way, the store is undefined from now on
-                raise
 
     def _carry_rows(self, journal: Journal, forward: bool) -> None:
         journal.carry_rows(self.memory, forward)
@@ -265,13 +295,29 @@ class Store:
         self.num_written += np.bincount(b, minlength=len(self.heads)) * (1 if forward else -1)
         self.index.carry(journal.index, forward=forward)
 
+    @contextlib.contextmanager
+    def _undivided(self) -> Iterator[None]:
+        """Undefined within the block, and from then on if that is left half-way."""
+        self._divided = True
+        try:
+            yield
+        except BaseException as failure:
+            self._failure = failure
+            raise
+        self._divided = False
+
     @property
     def defined(self) -> bool:
-        """Whether no move has failed half-way."""
-        return self._failure is None
+        """Whether no move is under way, or has failed half-way."""
+        return not (self._divided or self._held)
 
     def _check_defined(self) -> None:
-        if not self.defined:
+        if self._held:
+            raise RuntimeError(
+                "state: got one whose memory is in the middle of a step, expected a call after it "
+                "(from a signal's handler, say, only set a flag)"
+            )
+        if self._divided:
             raise RuntimeError(
                 "state: got one whose memory a failed step left undefined, expected a new one "
                 "from initial_state()"

@@ -23,7 +23,7 @@ from sam.sparse.access import AccessGradient, Settings, access
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.record import Recorder
-from sam.sparse.store import Version
+from sam.sparse.store import Store, Version
 from sam.sparse.tape import Accesses, Tape
 
 STEPS_VIEWED = 32  # views made ahead; each takes as much memory as some words
@@ -65,37 +65,35 @@ class Projections(NamedTuple):
 
 
 def run(
-    inputs: Tensor, weights: Weights, tape: Tape, version: Version, settings: Settings
+    inputs: Tensor, weights: Weights, tape: Tape, store: Store, settings: Settings
 ) -> tuple[Journal, Version]:
-    """Make T steps from `version` on, filling the tape; returns their journal, the version after.
+    """Make T steps of the store, filling the tape; returns their journal, the version after.
 
     inputs: [T, B, I]. After a failure everything stands as if the steps had not been tried. The
-    caller holds the store's lock.
+    caller holds the store.
     """
-    store, projections = version.store, Projections.of(weights, inputs.shape[2])
-    with journal_from(version, len(inputs), tape.read_slots.shape[1:]) as journal:
+    projections = Projections.of(weights, inputs.shape[2])
+    with journal_in(store, len(inputs), tape.read_slots.shape[1:]) as journal:
         make_steps(inputs, projections, tape, partial(access, store, journal, settings))
     return journal, store.advance(journal)
 
 
 @contextlib.contextmanager
-def journal_from(version: Version, num_steps: int, read_shape: Sequence[int]) -> Iterator[Journal]:
-    """The journal of the T steps that the block makes from `version` on, each by `access`.
+def journal_in(store: Store, num_steps: int, read_shape: Sequence[int]) -> Iterator[Journal]:
+    """The journal of the T steps that the block makes, each by `access`.
 
     read_shape: B, H, K. If the block fails, everything stands as if it had made none. The caller
-    holds the store's lock until it has told the store to `advance`.
+    holds the store until it has told it to `advance`.
     """
-    store, index = version.store, version.store.index
-    store.stand_at(version)
     links = store.links.journal() if store.links is not None else None
-    journal = Journal.empty(num_steps, tuple(read_shape), store.memory, links, index.start_log())
+    journal = Journal.empty(num_steps, tuple(read_shape), store.memory, links, store.start_log)
     try:
         yield journal
     except BaseException:
-        index.stop_log()
+        store.index.stop_log()
         store.abandon(journal)
         raise
-    index.stop_log()
+    store.index.stop_log()
 
 
 def make_steps(
@@ -165,8 +163,8 @@ class Unroll(torch.autograd.Function):
         words = read_words.flatten(1)
         first = hidden.numpy(), cell.numpy(), words.numpy()
         tape = Tape.over(accesses, len(parameters.interface_bias), *first)
-        with version.store.lock:
-            journal, after = run(inputs, parameters, tape, version, settings)
+        with version.store.standing_at(version) as store:
+            journal, after = run(inputs, parameters, tape, store, settings)
             if recorder is not None:
                 queries = tape.interface[..., : settings.word_size]
                 recorder.record(queries, journal, version, after)
@@ -198,13 +196,15 @@ class Unroll(torch.autograd.Function):
         weights = Weights(*saved[:count])
         tape = Tape(*(part.numpy() for part in saved[count:]))
         store = ctx.after.store
-        with store.lock:
+        with store.held():
             to_memory = store.begin_backward(ctx.after)
             gradient = StepsGradient(
                 weights, tape, ctx.journal, ctx.settings, state[:4], store.memory, to_memory
             )
-            to_memory = gradient.run(outputs)
-            store.end_backward(ctx.before, to_memory if ctx.needs_input_grad[5] else None)
+            with store.rolling_back_to(ctx.before, gradient.memory.give_up):
+                to_memory = gradient.run(outputs)
+            if ctx.needs_input_grad[5]:
+                store.add_gradient(ctx.before, to_memory)
         del to_memory
         to_inputs = None
         if ctx.needs_input_grad[0]:
@@ -250,8 +250,8 @@ class StepsGradient:
     def run(self, outputs: Tensor | None) -> SparseGradient:
         """Go back over all steps; returns dL/dM before them, where the memory then stands.
 
-        outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside, None for zero. After a failure the
-        memory stands where it stood.
+        outputs: [T, B, C + H W], dL/d[h_t, r_t] from outside, None for zero. After a failure
+        `memory.give_up` puts the memory back to where it stood.
         """
         # Not joined as in `run`: memory is at its tightest here.
         to_hidden, to_words = self.weights.hidden, self.weights.inputs[:, -self._words.shape[1] :]
@@ -259,19 +259,15 @@ class StepsGradient:
         interface = torch.from_numpy(self.memory.interface).flatten(2)
         steps = _back_by_step(interface, torch.from_numpy(self.lstm.gates))
         from_outside = repeat((None,)) if outputs is None else _back_by_step(outputs)
-        try:
-            for t in reversed(range(len(interface))):
-                (heads, gates), (outside,) = next(steps), next(from_outside)
-                if outside is not None:
-                    output += outside
-                self.memory.step_back(self._words)
-                hidden.addmm_(heads, self.weights.interface)
-                self.lstm.step_back(t, self._hidden)
-                torch.mm(gates, to_hidden, out=hidden)
-                torch.mm(gates, to_words, out=words)
-        except BaseException:
-            self.memory.give_up()
-            raise
+        for t in reversed(range(len(interface))):
+            (heads, gates), (outside,) = next(steps), next(from_outside)
+            if outside is not None:
+                output += outside
+            self.memory.step_back(self._words)
+            hidden.addmm_(heads, self.weights.interface)
+            self.lstm.step_back(t, self._hidden)
+            torch.mm(gates, to_hidden, out=hidden)
+            torch.mm(gates, to_words, out=words)
         return self.memory.release_gradient()
 
     @property

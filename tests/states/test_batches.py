@@ -168,3 +168,16 @@ def test_states_that_do_not_fit_are_refused(name):
         state.cat([state, 3])
     with pytest.raises(ValueError, match="states: got none"):
         state.cat([])
+
+
+@model_name
+def test_lists_while_another_device_is_the_default(name):
+    model = make(name)
+    with torch.no_grad():
+        _, state = model(random(3, 2, 5))
+        right = state.select([1]), state.reset([True, False])
+        with torch.device("meta"):  # stands for a GPU; the model is on the CPU
+            got = state.select([1]), state.reset([True, False])
+        for own, expected in zip(got, right, strict=True):
+            inputs = random(3, own.batch_size, 5, seed=1)
+            assert torch.equal(model(inputs, own)[0], model(inputs, expected)[0])

@@ -1,6 +1,9 @@
 """Threads that use states of one memory get the answers that each would get alone."""
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -106,3 +109,43 @@ def test_looking_at_states_while_others_work(name):
 
         assert not in_threads(look, work, look)
     assert not bad
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@sparse_name
+def test_a_child_forked_while_a_thread_works(name):
+    model, inputs, done = make(name), random(200, 2, 5), []
+    state = model.initial_state(2, random(16, 6))
+    with torch.no_grad():
+        right = model(inputs[:5], state)[0]
+
+    def work():
+        with torch.no_grad():
+            while not done:
+                model(inputs, state)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    codes = []
+    for _ in range(5):
+        time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a deadlock ends the child
+            os._exit(answer_of(model, inputs[:5], state, right))
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    done.append(True)
+    thread.join()
+    assert set(codes) <= {0, 1}  # the right answer, or a memory that says it is undefined
+
+
+def answer_of(model, inputs, state, right):
+    """0: right, 1: refused as undefined, 2: anything else."""
+    try:
+        with torch.no_grad():
+            return 0 if torch.equal(model(inputs, state)[0], right) else 2
+    except RuntimeError as error:
+        return 1 if "left undefined" in str(error) else 2
+    except BaseException:
+        return 2

@@ -11,4 +11,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("python -m sam: interrupted before it began; nothing was written", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: ends at once, without a traceback
+    sys.exit(status)

@@ -124,3 +124,22 @@ def test_a_run_whose_standard_error_is_closed_stops_and_goes_on(tmp_path):
     assert (tmp_path / "run" / "run.lock").read_bytes() == b""
     ended = main(["train", "--resume", str(tmp_path / "run"), "--episodes", "4", "--quiet"])
     assert ended == 0
+
+
+def test_ctrl_c_while_python_ends_is_no_traceback(trained):
+    program = (
+        "import atexit, os, runpy, signal, sys\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), sum(range(1000))))\n"
+        "sys.argv = ['sam', 'train', '--resume', 'run', '--quiet', '--no-tensorboard']\n"
+        "runpy.run_module('sam', run_name='__main__')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=trained,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stdout.startswith(b"Trained: 2 minibatches")
+    assert ended.stderr == b""

@@ -23,6 +23,8 @@ SETTINGS = [
 @pytest.mark.parametrize(("model", "setting"), SETTINGS)
 @pytest.mark.parametrize("value", [*NO_NUMBER, -1, -0.001], ids=lambda value: str(value)[:9])
 def test_what_is_no_number_in_range_is_refused(model, setting, value):
+    if setting == "aligned_queries" and value is True:
+        pytest.skip("it means all of a query, in published settings too")
     with pytest.raises((TypeError, ValueError), match=rf"^{setting}: got .*, expected a"):
         sam.build(model, **SIZES, **{setting: value})
 

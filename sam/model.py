@@ -36,6 +36,9 @@ class RecurrentModel(nn.Module):
 
     _has_functions = False  # whether its steps are `torch.autograd.Function`s
 
+    # The signature of a state that was found to fit, and the model's dtype then.
+    _accepted: tuple[object, torch.dtype | None] = (None, None)
+
     def __init__(
         self,
         input_size: int,
@@ -132,9 +135,13 @@ class RecurrentModel(nn.Module):
             raise TypeError(
                 f"state: got {type(state).__name__}, expected a state of this model or None"
             )
-        if state.signature != self.signature:
-            came, expected = describe(state.signature), describe(self.signature)
-            raise ValueError(f"state: got one made for ({came}), expected one for ({expected})")
+        # A state hands its signature on to the next, so that nearly always it is the same object.
+        known, dtype = self._accepted
+        if known is not state.signature or dtype != like.dtype:
+            if state.signature != self.signature:
+                came, expected = describe(state.signature), describe(self.signature)
+                raise ValueError(f"state: got one made for ({came}), expected one for ({expected})")
+            self._accepted = state.signature, like.dtype
         if state.batch_size != batch_size:
             raise ValueError(
                 f"state: got batch size {state.batch_size}, expected {batch_size} as in inputs"
@@ -145,7 +152,9 @@ class RecurrentModel(nn.Module):
 
 def _as_autocast_would(value: Tensor, like: Tensor) -> Tensor:
     """Under `torch.autocast`, a tensor that it may have made, in like's dtype."""
-    if not autocasts(like.device.type) or not isinstance(value, Tensor):
+    if not torch._C._is_any_autocast_enabled() or not isinstance(value, Tensor):
+        return value
+    if not autocasts(like.device.type):
         return value
     cast = value.dtype in (torch.float16, torch.bfloat16, torch.float32)
     return value.to(like.dtype) if cast else value

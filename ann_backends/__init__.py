@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ann_backends import forked as forked  # notes forks from now on
 from ann_backends import registry, testing
-from ann_backends.buffers import lazy_zeros
+from ann_backends.buffers import copy_changed, lazy_zeros
 from ann_backends.copies import gather
 from ann_backends.exact import Exact
 from ann_backends.index import Index, Settings
@@ -35,6 +35,7 @@ __all__ = [
     "Settings",
     "Trace",
     "available",
+    "copy_changed",
     "create",
     "gather",
     "kernel",

@@ -19,7 +19,6 @@ import numpy as np
 import ann_backends
 from sam.sparse import link_kernels
 from sam.sparse.link_kernels import FOLLOWERS, SOURCES, WEIGHTS
-from sam.sparse.rows import copy_nonzero
 
 NONE = -1
 MOST = 1 + 1e-5  # a weight, which is at most 1 but for rounding
@@ -88,7 +87,7 @@ class Links:
 
     def copy_from(self, other: Links, source: int, target: int) -> None:
         """Give memory `target` the links that memory `source` of `other`, of equal sizes, has."""
-        copy_nonzero(other._records[source], self._records[target])
+        ann_backends.copy_changed(other._records[source], self._records[target])
         self.precedence_slots[target] = other.precedence_slots[source]
         self.precedence_weights[target] = other.precedence_weights[source]
 

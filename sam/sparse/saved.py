@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import ann_backends
 from sam.sparse import ring
 from sam.sparse.links import Links
-from sam.sparse.rows import copy_nonzero
 from sam.sparse.store import Store, Version
 from sam.state import saved_tensor
 
@@ -48,10 +48,10 @@ def from_dict(saved: dict[str, Any], like: Store) -> Version:
     order = _array("usage_order", saved, np.empty(like.written.shape, np.int32))
     if not (np.sort(order) == np.arange(order.shape[1])).all():
         raise ValueError("usage_order: got a slot twice or none, expected each slot once")
-    copy_nonzero(memory, like.memory)
-    copy_nonzero(written, like.written)
+    ann_backends.copy_changed(memory, like.memory)
+    ann_backends.copy_changed(written, like.written)
     like.num_written[:] = np.count_nonzero(written, axis=1)
-    copy_nonzero(ring.of_order(order), like.ring)
+    ann_backends.copy_changed(ring.of_order(order), like.ring)
     like.heads[:] = order[:, 0]
     if like.links is not None:
         _load_links(saved.get("links"), like.links)

@@ -39,7 +39,6 @@ from sam.sparse import after_fork, ring
 from sam.sparse.gradient import SparseGradient
 from sam.sparse.journal import Journal
 from sam.sparse.links import Links
-from sam.sparse.rows import copy_nonzero
 
 MakeIndex = Callable[[np.ndarray, str], ann_backends.Index]
 Carry = Callable[[Journal, bool], None]  # across a journal, forward in time or not
@@ -377,9 +376,9 @@ def _gather(sources: Sequence[tuple[Store, int] | None], like: Store) -> Version
         if source is None:
             continue
         store, b = source
-        copy_nonzero(store.memory[b], memory[i])
-        copy_nonzero(store.written[b], written[i])
-        copy_nonzero(store.ring[b], usage_ring[i])
+        ann_backends.copy_changed(store.memory[b], memory[i])
+        ann_backends.copy_changed(store.written[b], written[i])
+        ann_backends.copy_changed(store.ring[b], usage_ring[i])
         heads[i] = store.heads[b]
         if links is not None and store.links is not None:
             links.copy_from(store.links, b, i)
